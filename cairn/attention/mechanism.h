@@ -1,0 +1,145 @@
+// The contract of an attention mechanism: the only thing that autograd, nn and infer know about
+// one. A mechanism is a room: its own folder below attention/, its tests, its bench and one line in
+// registry.cpp.
+//
+// All tokens of a micro-batch lie one after another: [tokens, heads, dim]. `offsets` cut them into
+// sequences that do not see each other (rows of the batch, or documents where these are masked);
+// `positions` give each token its place for mechanisms that care. Grouped queries: query head h
+// uses key head h / (heads / kv_heads).
+//
+// Views may be strided and are f32 or bf16 alike (q, k, v, x, out of one call have one type); sums,
+// softmax and saved statistics are f32 in both. Everything is causal. Memory is O(tokens).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "cairn/base/thread_team.h"
+#include "cairn/tensor/parameter.h"
+#include "cairn/tensor/view.h"
+
+namespace cairn {
+
+// A mechanism by name, with its options ("rope_theta" = 10000.0). They are stored in config.json;
+// each room validates its own and names the keys it knows.
+using OptionValue = std::variant<bool, int64_t, double, std::string, std::vector<double>>;
+struct AttentionOptions {
+  std::string mechanism = "softmax";
+  std::map<std::string, OptionValue> values;
+
+  bool operator==(const AttentionOptions&) const = default;
+};
+
+struct AttentionGeometry {
+  size_t hidden_size = 0;
+  size_t heads = 0;
+  size_t kv_heads = 0;
+  size_t head_dim = 0;   // of q and k
+  size_t value_dim = 0;  // of v and out
+  float scale = 0;       // of the scores; 0 means 1/sqrt(head_dim)
+};
+
+// Which tokens belong together.
+struct TokenLayout {
+  View1<const int32_t> offsets;    // [sequences + 1], rising, first 0, last = tokens
+  View1<const int32_t> positions;  // [tokens]
+};
+
+// What a mechanism reads. x is the normed hidden state from which some rooms derive gates or
+// directions themselves; parameters are in the order of AttentionMechanism::parameters().
+struct AttentionInputs {
+  AnyView2 x;  // [tokens, hidden_size]; may be empty if uses_hidden_state() is false
+  AnyView3 q;  // [tokens, heads, head_dim]
+  AnyView3 k;  // [tokens, kv_heads, head_dim]
+  AnyView3 v;  // [tokens, kv_heads, value_dim]
+  std::span<const View1<const float>> parameters;
+};
+
+// Where backward puts gradients: dq, dk, dv are overwritten (same type as q, k, v); dx is f32 and
+// added to; parameter gradients are f32 and added to.
+struct AttentionGradients {
+  View2<float> dx;
+  AnyView3 dq, dk, dv;
+  std::span<const View1<float>> parameters;
+};
+
+// Bytes that a call needs. `saved` is what forward leaves for backward and must survive in between;
+// `workspace` is free for others after each call.
+struct AttentionMemory {
+  size_t saved = 0;
+  size_t workspace = 0;
+};
+
+// Keys and values (or whatever the room keeps) of one sequence during generation.
+class AttentionCache {
+ public:
+  virtual ~AttentionCache() = default;
+  virtual size_t length() const = 0;
+  virtual size_t bytes() const = 0;
+  // Appends the n tokens of `inputs` (positions length() .. length() + n - 1) and writes what each
+  // of them attends to: any split of a prompt into calls gives the same result to rounding.
+  // Throws Error (usage) beyond the capacity; then nothing has changed.
+  virtual void append_and_attend(const AttentionInputs& inputs, AnyView3 out, ThreadTeam& team) = 0;
+  // Forgets all tokens from `length` on. Rooms that cannot say so by an Error (usage).
+  virtual void truncate(size_t length) = 0;
+  // An independent copy that continues from here.
+  virtual std::unique_ptr<AttentionCache> fork() const = 0;
+};
+
+class AttentionMechanism {
+ public:
+  virtual ~AttentionMechanism() = default;
+
+  virtual std::string_view name() const = 0;
+  virtual const AttentionGeometry& geometry() const = 0;
+  // Parameters beyond the q, k, v and output projections, named within the attention block
+  // ("w_conv.weight").
+  virtual std::vector<ParameterSpec> parameters() const { return {}; }
+  virtual bool uses_hidden_state() const { return false; }
+
+  // Memory for `tokens` tokens whose longest sequence is `longest`, at `threads` threads.
+  virtual AttentionMemory memory(size_t tokens, size_t longest, DType dtype, int threads) const = 0;
+  // FLOPs of one token's forward step at a mean of `context` visible keys (multiply-add = 2);
+  // projections excluded.
+  virtual double forward_flops(double context) const = 0;
+
+  // out [tokens, heads, value_dim]. Reads q, k and v without changing them. Results are the same
+  // for any number of threads. Throws Error (usage) on shapes that disagree.
+  virtual void forward(const AttentionInputs& inputs, const TokenLayout& layout, AnyView3 out,
+                       std::span<std::byte> saved, std::span<std::byte> workspace,
+                       ThreadTeam& team) const = 0;
+  // Inputs, out and saved as forward left them.
+  virtual void backward(const AttentionInputs& inputs, const TokenLayout& layout, AnyView3 out,
+                        AnyView3 dout, std::span<const std::byte> saved,
+                        const AttentionGradients& gradients, std::span<std::byte> workspace,
+                        ThreadTeam& team) const = 0;
+
+  // A cache for at most `capacity` tokens that keeps f32 or bf16.
+  virtual std::unique_ptr<AttentionCache> make_cache(size_t capacity, DType dtype) const = 0;
+
+  // The definition, in float64 and O(T^2): what everything else is held to. All arrays contiguous.
+  struct Reference {
+    std::vector<double> x, q, k, v;
+    std::vector<std::vector<double>> parameters;
+  };
+  virtual std::vector<double> reference_forward(const Reference& inputs,
+                                                const TokenLayout& layout) const = 0;
+  // Gradients of sum(out * dout), as a Reference of the same shapes.
+  virtual Reference reference_backward(const Reference& inputs, const TokenLayout& layout,
+                                       std::span<const double> dout) const = 0;
+};
+
+// Makes the mechanism that `options` name. `context_length` bounds positions (tables).
+// Throws Error (usage) that lists the known names or the room's options.
+std::unique_ptr<AttentionMechanism> make_attention(const AttentionOptions& options,
+                                                   const AttentionGeometry& geometry,
+                                                   size_t context_length);
+
+}  // namespace cairn

@@ -1,0 +1,221 @@
+#include "cairn/base/file.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <utility>
+
+#include "cairn/base/error.h"
+
+namespace cairn {
+namespace {
+
+std::atomic<FileFaults*> g_faults{nullptr};
+
+FileFaults::Outcome outcome(FileFaults::Operation operation, const Path& path, size_t bytes = 0) {
+  FileFaults* faults = g_faults.load(std::memory_order_acquire);
+  return faults == nullptr ? FileFaults::Outcome{} : faults->before(operation, path, bytes);
+}
+
+[[noreturn]] void fail(const std::string& doing, const Path& path, int code,
+                       ErrorKind kind = ErrorKind::failed) {
+  Problem problem{
+      .kind = kind, .doing = doing + " " + path.string(), .found = describe_errno(code)};
+  if (code == ENOSPC || code == EDQUOT) problem.hint = "free some space; nothing old was touched";
+  throw Error(std::move(problem));
+}
+
+// Runs a system call under the installed faults.
+template <class Call>
+void checked(FileFaults::Operation operation, const std::string& doing, const Path& path,
+             Call call) {
+  if (const int error = outcome(operation, path).error; error != 0) fail(doing, path, error);
+  while (call() != 0) {
+    if (errno != EINTR) fail(doing, path, errno);
+  }
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const Path& path) : path_(path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail("opening", path, errno, ErrorKind::data);
+  struct stat info {};
+  if (::fstat(descriptor, &info) != 0 || !S_ISREG(info.st_mode)) {
+    ::close(descriptor);
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "opening " + path.string(),
+                 .expected = "a regular file"});
+  }
+  size_ = static_cast<size_t>(info.st_size);
+  if (size_ != 0) {
+    void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor, 0);
+    const int code = errno;
+    ::close(descriptor);
+    if (mapped == MAP_FAILED) fail("mapping", path, code, ErrorKind::data);
+    data_ = static_cast<const std::byte*>(mapped);
+  } else {
+    ::close(descriptor);
+  }
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      path_(std::move(other.path_)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  std::swap(path_, other.path_);
+  return *this;
+}
+
+void MappedFile::will_need(size_t offset, size_t length) const {
+  if (data_ == nullptr || offset >= size_) return;
+  const size_t page = 4096;
+  const size_t begin = offset / page * page;
+  const size_t end = offset + std::min(length, size_ - offset);
+  ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_WILLNEED);
+}
+
+FileWriter::FileWriter(const Path& path, Mode mode) : path_(path) {
+  if (const int error = outcome(FileFaults::Operation::open, path).error; error != 0)
+    fail("creating", path, error);
+  const int how = mode == Mode::append ? O_APPEND : O_TRUNC;
+  descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | how, 0644);
+  if (descriptor_ < 0) fail("creating", path, errno);
+}
+
+FileWriter::~FileWriter() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+FileWriter::FileWriter(FileWriter&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)),
+      written_(other.written_),
+      path_(std::move(other.path_)) {}
+
+void FileWriter::write(const void* data, size_t bytes) {
+  const char* next = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const auto fault = outcome(FileFaults::Operation::write, path_, bytes);
+    if (fault.error != 0) fail("writing", path_, fault.error);
+    const ssize_t taken = ::write(descriptor_, next, std::min(bytes, fault.limit));
+    if (taken < 0 && errno == EINTR) continue;
+    if (taken < 0) fail("writing", path_, errno);
+    next += taken;
+    bytes -= static_cast<size_t>(taken);
+    written_ += static_cast<uint64_t>(taken);
+  }
+}
+
+void FileWriter::sync() {
+  checked(FileFaults::Operation::sync, "syncing", path_, [&] { return ::fsync(descriptor_); });
+}
+
+void FileWriter::close() {
+  const int descriptor = std::exchange(descriptor_, -1);
+  if (descriptor < 0) return;
+  const int injected = outcome(FileFaults::Operation::close, path_).error;
+  const int result = ::close(descriptor);  // never retried: the descriptor is gone either way
+  if (injected != 0) fail("closing", path_, injected);
+  if (result != 0 && errno != EINTR) fail("closing", path_, errno);
+}
+
+std::string read_file(const Path& path, uint64_t max_bytes) {
+  const MappedFile file(path);
+  if (file.size() > max_bytes)
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "reading " + path.string(),
+                 .expected = "at most " + std::to_string(max_bytes) + " bytes",
+                 .found = std::to_string(file.size()) + " bytes"});
+  return std::string(file.text());
+}
+
+void write_file_atomically(const Path& path, std::string_view content) {
+  const Path temporary = path.string() + ".tmp-" + std::to_string(::getpid());
+  FileWriter writer(temporary);
+  writer.write(content);
+  writer.sync();
+  writer.close();
+  rename_file(temporary, path);
+  sync_folder(path.has_parent_path() ? path.parent_path() : Path("."));
+}
+
+void rename_file(const Path& from, const Path& to) {
+  checked(FileFaults::Operation::rename, "renaming " + from.string() + " to", to,
+          [&] { return ::rename(from.c_str(), to.c_str()); });
+}
+
+void sync_folder(const Path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) fail("opening folder", folder, errno);
+  const int injected = outcome(FileFaults::Operation::sync_folder, folder).error;
+  const int result = ::fsync(descriptor);
+  const int code = errno;
+  ::close(descriptor);
+  if (injected != 0) fail("syncing folder", folder, injected);
+  if (result != 0 && code != EINVAL) fail("syncing folder", folder, code);
+}
+
+void make_folders(const Path& folder) {
+  if (const int error = outcome(FileFaults::Operation::make_folder, folder).error; error != 0)
+    fail("creating folder", folder, error);
+  std::error_code code;
+  std::filesystem::create_directories(folder, code);
+  if (code) fail("creating folder", folder, code.value());
+}
+
+void truncate_file(const Path& path, uint64_t bytes) {
+  checked(FileFaults::Operation::truncate, "truncating", path,
+          [&] { return ::truncate(path.c_str(), static_cast<off_t>(bytes)); });
+}
+
+uint64_t free_space(const Path& folder) {
+  struct statvfs info {};
+  if (::statvfs(folder.c_str(), &info) != 0) fail("asking for the free space of", folder, errno);
+  return uint64_t{info.f_bavail} * info.f_frsize;
+}
+
+FileLock::FileLock(const Path& path) {
+  descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (descriptor_ < 0) fail("opening lock", path, errno);
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) {
+    const std::string id = std::to_string(::getpid()) + "\n";
+    if (::ftruncate(descriptor_, 0) != 0 ||
+        ::write(descriptor_, id.data(), id.size()) != static_cast<ssize_t>(id.size()))
+      return;  // the note about the holder is a courtesy; the lock itself holds
+    return;
+  }
+  char holder[32] = {};
+  const ssize_t length = ::pread(descriptor_, holder, sizeof holder - 1, 0);
+  ::close(descriptor_);
+  descriptor_ = -1;
+  std::string id(holder, length > 0 ? static_cast<size_t>(length) : 0);
+  while (!id.empty() && id.back() == '\n') id.pop_back();
+  throw Error({.doing = "locking " + path.string(),
+               .found = "another process holds it" + (id.empty() ? "" : ": process " + id),
+               .hint = "wait for it to end, or stop it"});
+}
+
+FileLock::~FileLock() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void set_file_faults(FileFaults* faults) {
+  g_faults.store(faults, std::memory_order_release);
+}
+
+}  // namespace cairn

@@ -1,0 +1,78 @@
+// A decoder language model recorded as a tape for one micro-batch shape: forward, backward and
+// evaluation over the weights of a Model, which it borrows.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "cairn/base/thread_team.h"
+#include "cairn/model/model.h"
+#include "cairn/nn/batch.h"
+
+namespace cairn {
+
+enum class Precision { f32, bf16 };  // bf16: products in bf16, everything else f32 (mixed)
+
+struct TrainingShape {
+  size_t sequences = 0;  // micro-batch
+  size_t length = 0;     // tokens a sequence
+  Precision precision = Precision::f32;
+};
+
+// Bytes, by what they are for.
+struct TrainingMemory {
+  size_t weights = 0;
+  size_t gradients = 0;
+  size_t compute_weights = 0;  // bf16 and packed copies
+  size_t activations = 0;      // all the tape needs, gradients of activations included
+  size_t total() const { return weights + gradients + compute_weights + activations; }
+};
+
+// Losses in nats, summed over the targets that count.
+struct LossSum {
+  double loss = 0;
+  size_t targets = 0;
+};
+
+class LanguageModel {
+ public:
+  // Allocates everything; later calls allocate nothing. `model` and `team` must outlive it.
+  LanguageModel(Model& model, const TrainingShape& shape, ThreadTeam& team);
+  ~LanguageModel();
+  LanguageModel(const LanguageModel&) = delete;
+  LanguageModel& operator=(const LanguageModel&) = delete;
+
+  // The memory an instance would take, without allocating it.
+  static TrainingMemory memory(const ModelConfig& config, const TrainingShape& shape, int threads);
+
+  // Sum of the losses of `batch`; adds the gradient of that sum to gradients().
+  // Throws Error (usage) when the batch has another shape, Error (data) on a token id outside the
+  // vocabulary.
+  LossSum forward_backward(const Batch& batch);
+  // The same loss without gradients; batches may hold fewer sequences than the shape.
+  LossSum forward(const Batch& batch);
+
+  // f32, laid out like Model::weights().
+  std::span<float> gradients();
+  void zero_gradients();
+  // Must be called after the weights have changed: rebuilds bf16 and packed copies.
+  void refresh_weights();
+
+  // Seconds spent since the last call, by kind of work ("linear forward", "attention backward",
+  // ...).
+  struct Timing {
+    const char* name;
+    double seconds;
+  };
+  std::vector<Timing> take_timings();
+
+  // After a non-finite loss: the name of the first operation of the last forward pass whose output
+  // is not finite ("layer 3 attention"), empty if all are.
+  std::string first_non_finite();
+
+ private:
+  struct Implementation;
+  std::unique_ptr<Implementation> implementation_;
+};
+
+}  // namespace cairn
