@@ -1,6 +1,7 @@
 // A micro-batch: what the loader makes and the model eats.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -10,11 +11,11 @@ inline constexpr int32_t kIgnoredTarget = -1;  // this token's loss does not cou
 
 struct Batch {
   size_t sequences = 0;
-  size_t length = 0;             // tokens a sequence
-  std::vector<int32_t> tokens;   // [sequences * length]
-  std::vector<int32_t> targets;  // [sequences * length], the next token or kIgnoredTarget
-  std::vector<int32_t> offsets;  // rising cuts, 0 .. sequences * length: at least at every
-                                 // sequence, also at documents where attention may not cross them
+  size_t length = 0;               // tokens a sequence
+  std::vector<int32_t> tokens;     // [sequences * length]
+  std::vector<int32_t> targets;    // [sequences * length], the next token or kIgnoredTarget
+  std::vector<int32_t> offsets;    // rising cuts, 0 .. sequences * length: at least at every
+                                   // sequence, also at documents where attention may not cross them
   std::vector<int32_t> positions;  // [sequences * length]
 
   // Number of targets that count.
