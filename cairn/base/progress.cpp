@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 
@@ -14,10 +15,17 @@ namespace {
 constexpr auto kTerminalInterval = std::chrono::milliseconds(200);
 constexpr auto kPlainInterval = std::chrono::seconds(10);
 
+std::atomic<bool> g_quiet{false};
+
 }  // namespace
 
+void set_progress_quiet(bool quiet) {
+  g_quiet.store(quiet, std::memory_order_relaxed);
+}
+
 ProgressLine::ProgressLine(Style style)
-    : terminal_(::isatty(STDERR_FILENO) == 1), quiet_(style == Style::quiet) {
+    : terminal_(::isatty(STDERR_FILENO) == 1),
+      quiet_(style == Style::quiet || g_quiet.load(std::memory_order_relaxed)) {
   next_ = Clock::now() + std::chrono::seconds(1);  // short work shows nothing
 }
 

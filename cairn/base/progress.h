@@ -9,6 +9,9 @@
 
 namespace cairn {
 
+// From now on every progress line is quiet, whatever its style (the program's --quiet).
+void set_progress_quiet(bool quiet);
+
 class ProgressLine {
  public:
   enum class Style { automatic, quiet };
