@@ -20,7 +20,9 @@ HWY_INLINE FloatVector sigmoid(FloatTag d, FloatVector x) {
   return hn::Div(one, hn::Add(one, hn::Exp(d, hn::Neg(x))));
 }
 
-HWY_INLINE float sigmoid_one(float x) { return 1.0F / (1.0F + std::exp(-x)); }
+HWY_INLINE float sigmoid_one(float x) {
+  return 1.0F / (1.0F + std::exp(-x));
+}
 
 template <class T>
 void swiglu_rows(View2<const T> gate_up, View2<T> y) {
@@ -68,8 +70,12 @@ void swiglu_backward_rows(View2<const T> gate_up, View2<const T> dy, View2<T> dg
   }
 }
 
-void swiglu_f32(View2<const float> in, View2<float> y) { swiglu_rows(in, y); }
-void swiglu_bf16(View2<const bf16> in, View2<bf16> y) { swiglu_rows(in, y); }
+void swiglu_f32(View2<const float> in, View2<float> y) {
+  swiglu_rows(in, y);
+}
+void swiglu_bf16(View2<const bf16> in, View2<bf16> y) {
+  swiglu_rows(in, y);
+}
 void swiglu_backward_f32(View2<const float> in, View2<const float> dy, View2<float> din) {
   swiglu_backward_rows(in, dy, din);
 }

@@ -30,8 +30,12 @@ void convert_rows(View2<const From> from, View2<To> to) {
   }
 }
 
-void f32_to_bf16(View2<const float> from, View2<bf16> to) { convert_rows(from, to); }
-void bf16_to_f32(View2<const bf16> from, View2<float> to) { convert_rows(from, to); }
+void f32_to_bf16(View2<const float> from, View2<bf16> to) {
+  convert_rows(from, to);
+}
+void bf16_to_f32(View2<const bf16> from, View2<float> to) {
+  convert_rows(from, to);
+}
 
 void add_rows(View2<const float> from, View2<float> to) {
   const FloatTag d;
@@ -94,8 +98,12 @@ bool finite_span(const T* x, size_t n) {
   return sum == 0.0F;
 }
 
-bool finite_f32(const float* x, size_t n) { return finite_span(x, n); }
-bool finite_bf16(const bf16* x, size_t n) { return finite_span(x, n); }
+bool finite_f32(const float* x, size_t n) {
+  return finite_span(x, n);
+}
+bool finite_bf16(const bf16* x, size_t n) {
+  return finite_span(x, n);
+}
 
 }  // namespace cairn::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

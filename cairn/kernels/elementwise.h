@@ -1,5 +1,5 @@
-// Passes over rows that convert, copy and add. Rows may be strided; sizes must agree (Error, usage).
-// Allocate nothing; threads may take disjoint rows.
+// Passes over rows that convert, copy and add. Rows may be strided; sizes must agree (Error,
+// usage). Allocate nothing; threads may take disjoint rows.
 #pragma once
 
 #include <span>

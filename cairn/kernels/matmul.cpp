@@ -39,7 +39,9 @@ Memory::data_type onednn_type(DType dtype) {
   return dtype == DType::bf16 ? Memory::data_type::bf16 : Memory::data_type::f32;
 }
 
-Memory::dim dim(size_t value) { return static_cast<Memory::dim>(value); }
+Memory::dim dim(size_t value) {
+  return static_cast<Memory::dim>(value);
+}
 
 // Strides of a [rows, cols] matrix that is stored as is or transposed.
 Memory::desc strided(size_t rows, size_t cols, DType dtype, bool transposed, size_t stride) {
@@ -174,9 +176,11 @@ size_t Matmul::packed_bytes() const {
   return align_up(implementation_->b.get_size(), kAlignment);
 }
 
-void Matmul::pack(const void* b, void* packed) const {
+void Matmul::pack(const float* b, void* packed) const {
   limit_to_one_thread();
-  Memory from(b_as_stored(implementation_->form), engine(), const_cast<void*>(b));
+  const MatmulForm& form = implementation_->form;
+  Memory from(strided(form.k, form.n, DType::f32, form.transpose_b, 0), engine(),
+              const_cast<float*>(b));
   Memory to(implementation_->b, engine(), packed);
   dnnl::stream stream(engine());
   dnnl::reorder(from, to).execute(stream, from, to);

@@ -1,5 +1,5 @@
-// Matrix products of one fixed form, done by oneDNN with one thread a call, so that our team cuts the
-// work and the same call gives the same bits wherever it runs.
+// Matrix products of one fixed form, done by oneDNN with one thread a call, so that our team cuts
+// the work and the same call gives the same bits wherever it runs.
 //   C = A * B, or C += A * B       A [m, k], B [k, n], C [m, n]
 // Either operand may be stored transposed; rows may be strided. Products of f32 are summed in f32,
 // products of bf16 too. B can be packed once into the layout that the processor likes best.
@@ -24,11 +24,13 @@ struct MatmulForm {
   bool transpose_a = false;     // A is stored as [k, m]
   bool transpose_b = false;     // B is stored as [n, k]: a weight matrix [out, in]
   bool packed_b = false;
-  bool accumulate = false;      // C += A * B; C must be f32
+  bool accumulate = false;  // C += A * B; C must be f32
   // Elements from one stored row to the next; 0 means no gap (lda with transpose_a must be given).
   size_t lda = 0;
   size_t ldb = 0;
   size_t ldc = 0;
+
+  bool operator==(const MatmulForm&) const = default;
 };
 
 class Matmul {
@@ -49,8 +51,9 @@ class Matmul {
 
   // Size of packed B, a multiple of 64 bytes.
   size_t packed_bytes() const;
-  // Copies B, stored as the form says but unpacked, into the packed layout. 64-byte aligned.
-  void pack(const void* b, void* packed) const;
+  // Copies f32 values of B, stored as the form says but unpacked and without gaps, into the packed
+  // layout of the operands' type. `packed` is 64-byte aligned. Any thread.
+  void pack(const float* b, void* packed) const;
 
  private:
   struct Implementation;

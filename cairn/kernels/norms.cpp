@@ -54,8 +54,8 @@ HWY_INLINE float weighted_dot(const float* x, const float* weight, const Y* dy, 
   const size_t lanes = hn::Lanes(d), whole = n - n % lanes;
   auto total = hn::Zero(d);
   for (size_t i = 0; i < whole; i += lanes)
-    total = hn::MulAdd(hn::Mul(load(d, dy + i), hn::LoadU(d, weight + i)), hn::LoadU(d, x + i),
-                       total);
+    total =
+        hn::MulAdd(hn::Mul(load(d, dy + i), hn::LoadU(d, weight + i)), hn::LoadU(d, x + i), total);
   float dot = hn::GetLane(hn::SumOfLanes(d, total));
   for (size_t i = whole; i < n; ++i) dot += load_one(dy + i) * weight[i] * x[i];
   return dot;

@@ -1,5 +1,5 @@
-// Loads and stores that read and write f32 and bf16 alike, computing in f32. Included once a target,
-// after foreach_target.h, like every Highway -inl header.
+// Loads and stores that read and write f32 and bf16 alike, computing in f32. Included once a
+// target, after foreach_target.h, like every Highway -inl header.
 #if defined(CAIRN_KERNELS_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CAIRN_KERNELS_SIMD_INL_H_
 #undef CAIRN_KERNELS_SIMD_INL_H_
@@ -18,7 +18,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 using FloatTag = hn::ScalableTag<float>;
 using FloatVector = hn::Vec<FloatTag>;
 
-HWY_INLINE FloatVector load(FloatTag d, const float* from) { return hn::LoadU(d, from); }
+HWY_INLINE FloatVector load(FloatTag d, const float* from) {
+  return hn::LoadU(d, from);
+}
 
 HWY_INLINE FloatVector load(FloatTag d, const bf16* from) {
   const hn::RebindToUnsigned<FloatTag> du32;
@@ -27,7 +29,9 @@ HWY_INLINE FloatVector load(FloatTag d, const bf16* from) {
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du32, half)));
 }
 
-HWY_INLINE void store(FloatVector v, FloatTag d, float* to) { hn::StoreU(v, d, to); }
+HWY_INLINE void store(FloatVector v, FloatTag d, float* to) {
+  hn::StoreU(v, d, to);
+}
 
 // Round to nearest even, NaN kept quiet: the bits of bf16::from_float.
 HWY_INLINE void store(FloatVector v, FloatTag /*d*/, bf16* to) {
@@ -43,10 +47,18 @@ HWY_INLINE void store(FloatVector v, FloatTag /*d*/, bf16* to) {
              reinterpret_cast<uint16_t*>(to));
 }
 
-HWY_INLINE float load_one(const float* from) { return *from; }
-HWY_INLINE float load_one(const bf16* from) { return from->to_float(); }
-HWY_INLINE void store_one(float value, float* to) { *to = value; }
-HWY_INLINE void store_one(float value, bf16* to) { *to = bf16::from_float(value); }
+HWY_INLINE float load_one(const float* from) {
+  return *from;
+}
+HWY_INLINE float load_one(const bf16* from) {
+  return from->to_float();
+}
+HWY_INLINE void store_one(float value, float* to) {
+  *to = value;
+}
+HWY_INLINE void store_one(float value, bf16* to) {
+  *to = bf16::from_float(value);
+}
 
 }  // namespace cairn::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -19,6 +19,10 @@ struct Parameter {
   size_t size = 0;    // elements
 };
 
+// Where each tensor of `config` lies in a block, and the size of that block.
+std::vector<Parameter> layout_parameters(const ModelConfig& config, double init_std = 0);
+size_t block_bytes(const ModelConfig& config);
+
 class Model {
  public:
   // Weights start at zero.

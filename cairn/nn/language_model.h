@@ -4,6 +4,8 @@
 
 #include <memory>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "cairn/base/thread_team.h"
 #include "cairn/model/model.h"
@@ -61,8 +63,8 @@ class LanguageModel {
   // Seconds spent since the last call, by kind of work ("linear forward", "attention backward",
   // ...).
   struct Timing {
-    const char* name;
-    double seconds;
+    std::string name;
+    double seconds = 0;
   };
   std::vector<Timing> take_timings();
 

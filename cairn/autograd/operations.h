@@ -1,0 +1,73 @@
+// The differentiable operations of a decoder. Each function records one operation on the tape and
+// returns its result. Weights are borrowed: values are read, gradients added to.
+//
+// `compute` is the type of products and stored activations (f32 or bf16); the residual stream,
+// norms, statistics, losses and gradients of weights are f32.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cairn/attention/mechanism.h"
+#include "cairn/autograd/tape.h"
+#include "cairn/kernels/matmul_cache.h"
+
+namespace cairn {
+
+// A matrix [out, in] with its gradient; a vector is a matrix of one row. Data may be null while a
+// tape is only planned.
+struct WeightRef {
+  View2<float> values;
+  View2<float> gradient;
+};
+
+// The current micro-batch, borrowed by the operations that read token ids.
+struct TokenInputs {
+  View1<const int32_t> tokens;   // [tokens]
+  View1<const int32_t> targets;  // [tokens], kIgnoredTarget (-1) does not count
+  TokenLayout layout;
+};
+
+// What the loss operation reports: nats summed over the targets that count.
+struct LossResult {
+  double loss = 0;
+  size_t targets = 0;
+};
+
+// What recording needs besides the tape.
+struct Recorder {
+  Tape& tape;
+  MatmulCache& products;
+  DType compute;
+  size_t longest_sequence;  // tokens that attention may span
+  std::string label;        // given to every operation recorded
+};
+
+// hidden[t] = table[tokens[t]], f32. The gradient is summed in token order.
+Value embedding(Recorder& recorder, const TokenInputs& inputs, WeightRef table);
+
+// RMSNorm in the compute type (kernels/norms.h); computed again in backward rather than kept.
+Value rms_norm(Recorder& recorder, Value hidden, WeightRef weight, float eps);
+
+// y = [x W_0^T, x W_1^T, ...]: the outputs of several matrices side by side, in the compute type.
+Value linear(Recorder& recorder, Value x, const std::vector<WeightRef>& weights);
+
+// hidden + x W^T, f32.
+Value linear_residual(Recorder& recorder, Value hidden, Value x, WeightRef weight);
+
+// silu(gate) * up of gate_up = [gate, up]; computed again in backward.
+Value swiglu(Recorder& recorder, Value gate_up);
+
+// The one attention node: any mechanism, known by its contract only. `qkv` holds queries, keys and
+// values side by side. `x` is the normed hidden state, for mechanisms that use it.
+Value attention(Recorder& recorder, const AttentionMechanism& mechanism, const TokenInputs& inputs,
+                Value qkv, Value x, const std::vector<WeightRef>& parameters);
+
+// The LM head and its cross-entropy: logits = x head^T exist only for a block of tokens at a time.
+// In training, backward computes the loss together with its gradient; in evaluation, forward does.
+void cross_entropy_head(Recorder& recorder, const TokenInputs& inputs, Value x, WeightRef head,
+                        LossResult& result);
+
+}  // namespace cairn

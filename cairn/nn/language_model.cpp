@@ -1,0 +1,163 @@
+#include "cairn/nn/language_model.h"
+
+#include <algorithm>
+#include <string>
+
+#include "cairn/base/cpu.h"
+#include "cairn/base/error.h"
+#include "cairn/base/log.h"
+#include "cairn/nn/decoder.h"
+
+namespace cairn {
+namespace {
+
+// Products are in bf16 only where the processor multiplies bf16; elsewhere f32 is exact and faster.
+DType compute_type(Precision precision) {
+  return precision == Precision::bf16 && usable_isa() >= Isa::avx512_bf16 ? DType::bf16
+                                                                          : DType::f32;
+}
+
+}  // namespace
+
+size_t Batch::target_count() const {
+  return static_cast<size_t>(
+      std::count_if(targets.begin(), targets.end(), [](int32_t target) { return target >= 0; }));
+}
+
+struct LanguageModel::Implementation {
+  Implementation(const ModelConfig& c, const TrainingShape& s, int threads, float* values,
+                 float* gradients)
+      : config(c),
+        shape(s),
+        mechanism(make_attention(c)),
+        products(threads),
+        tape(s.sequences * s.length, threads) {
+    check_shape_of_run();
+    Recorder recorder{tape, products, compute_type(s.precision), s.length, {}};
+    record_decoder(recorder, config, WeightTable(config, values, gradients), *mechanism, inputs,
+                   result);
+    tape.plan();
+  }
+
+  void check_shape_of_run() const {
+    if (shape.sequences == 0 || shape.length == 0)
+      throw Error({.kind = ErrorKind::usage,
+                   .doing = "building the model for training",
+                   .expected = "at least one sequence of one token"});
+    if (shape.length > config.context_length)
+      throw Error({.kind = ErrorKind::usage,
+                   .doing = "building the model for training",
+                   .subject = "sequence length",
+                   .expected = "at most the model's context of " +
+                               std::to_string(config.context_length) + " tokens",
+                   .found = std::to_string(shape.length)});
+  }
+
+  // Points the tape at a batch, after checking everything that it will index with.
+  void take(const Batch& batch, bool whole) {
+    const size_t tokens = batch.sequences * batch.length;
+    const bool fits = whole ? tokens == tape.tokens() : tokens != 0 && tokens <= tape.tokens();
+    if (!fits || batch.tokens.size() != tokens || batch.targets.size() != tokens ||
+        batch.positions.size() != tokens || batch.length > config.context_length)
+      throw Error(
+          {.kind = ErrorKind::usage,
+           .doing = "running a batch",
+           .expected = (whole ? "" : "at most ") + std::to_string(shape.sequences) +
+                       " sequences of " + std::to_string(shape.length) + " tokens",
+           .found = std::to_string(batch.sequences) + " of " + std::to_string(batch.length)});
+    check_ids(batch.tokens, 0, "token");
+    check_ids(batch.targets, kIgnoredTarget, "target");
+    tape.set_active_tokens(tokens);
+    inputs.tokens = {batch.tokens.data(), tokens};
+    inputs.targets = {batch.targets.data(), tokens};
+    inputs.layout.offsets = {batch.offsets.data(), batch.offsets.size()};
+    inputs.layout.positions = {batch.positions.data(), tokens};
+  }
+
+  void check_ids(const std::vector<int32_t>& ids, int32_t least, const char* what) const {
+    for (size_t i = 0; i < ids.size(); ++i) {
+      if (ids[i] >= least && ids[i] < static_cast<int64_t>(config.vocab_size)) continue;
+      throw Error({.kind = ErrorKind::data,
+                   .doing = "running a batch",
+                   .subject = std::string(what) + " " + std::to_string(i),
+                   .expected = "an id below " + std::to_string(config.vocab_size),
+                   .found = std::to_string(ids[i]),
+                   .hint = "was the data packed with another tokenizer?"});
+    }
+  }
+
+  ModelConfig config;
+  TrainingShape shape;
+  std::unique_ptr<AttentionMechanism> mechanism;
+  TokenInputs inputs;
+  LossResult result;
+  MatmulCache products;
+  Tape tape;
+  AlignedBuffer gradients;
+  ThreadTeam* team = nullptr;
+};
+
+LanguageModel::LanguageModel(Model& model, const TrainingShape& shape, ThreadTeam& team) {
+  if (shape.precision == Precision::bf16 && compute_type(shape.precision) != DType::bf16)
+    log_warning("this processor has no bf16 products: computing in f32");
+  AlignedBuffer gradients(model.weights().size_bytes());
+  implementation_ = std::make_unique<Implementation>(
+      model.config(), shape, team.size(), model.weights().data(), gradients.as<float>().data());
+  implementation_->gradients = std::move(gradients);
+  implementation_->team = &team;
+  implementation_->tape.allocate();
+  refresh_weights();
+}
+
+LanguageModel::~LanguageModel() = default;
+
+TrainingMemory LanguageModel::memory(const ModelConfig& config, const TrainingShape& shape,
+                                     int threads) {
+  const Implementation planned(config, shape, threads, nullptr, nullptr);
+  const size_t block = block_bytes(config);
+  return {.weights = block,
+          .gradients = block,
+          .compute_weights = planned.tape.weight_bytes(),
+          .activations = planned.tape.value_bytes()};
+}
+
+LossSum LanguageModel::forward_backward(const Batch& batch) {
+  Implementation& self = *implementation_;
+  self.take(batch, true);
+  self.tape.forward(*self.team, Tape::Mode::training);
+  self.tape.backward(*self.team);
+  return {self.result.loss, self.result.targets};
+}
+
+LossSum LanguageModel::forward(const Batch& batch) {
+  Implementation& self = *implementation_;
+  self.take(batch, false);
+  self.tape.forward(*self.team, Tape::Mode::evaluation);
+  return {self.result.loss, self.result.targets};
+}
+
+std::span<float> LanguageModel::gradients() {
+  return implementation_->gradients.as<float>();
+}
+
+void LanguageModel::zero_gradients() {
+  const auto all = gradients();
+  std::fill(all.begin(), all.end(), 0.0F);
+}
+
+void LanguageModel::refresh_weights() {
+  implementation_->tape.refresh_weights(*implementation_->team);
+}
+
+std::vector<LanguageModel::Timing> LanguageModel::take_timings() {
+  std::vector<Timing> timings;
+  for (auto& [name, seconds] : implementation_->tape.take_timings())
+    timings.push_back({name, seconds});
+  return timings;
+}
+
+std::string LanguageModel::first_non_finite() {
+  return implementation_->tape.first_non_finite(*implementation_->team);
+}
+
+}  // namespace cairn
