@@ -1,5 +1,6 @@
 #include "cairn/kernels/matmul.h"
 
+#include <algorithm>
 #include <array>
 #include <dnnl.hpp>
 #include <map>
@@ -147,6 +148,8 @@ Matmul::Matmul(const MatmulForm& form, int threads, size_t usual_rows)
   Implementation& self = *implementation_;
   self.form = form;
   self.threads = threads;
+  // A transposed A is stored with rows of lda elements: no product has more rows than that.
+  if (form.transpose_a && form.lda != 0) usual_rows = std::min(usual_rows, form.lda);
   self.usual_rows = usual_rows;
   const Memory::desc any({dim(form.k), dim(form.n)}, onednn_type(form.operands),
                          Memory::format_tag::any);

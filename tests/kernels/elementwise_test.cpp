@@ -1,0 +1,116 @@
+#include "cairn/kernels/elementwise.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <limits>
+
+#include "cairn/kernels/activations.h"
+#include "tests/support/numbers.h"
+#include "tests/support/targets.h"
+
+namespace cairn {
+namespace {
+
+double sigmoid(double x) {
+  return 1 / (1 + std::exp(-x));
+}
+
+TEST(SwiGlu, MatchesFloat64ForwardAndBackwardOnEveryTarget) {
+  for_each_target([](const char* target) {
+    for (const size_t width : {1, 5, 16, 47}) {
+      const size_t rows = 3;
+      const auto in = random_floats(rows * 2 * width, "gate_up", 3.0);
+      const auto dy = random_floats(rows * width, "dy");
+      std::vector<double> y, din(in.size());
+      for (size_t r = 0; r < rows; ++r) {
+        for (size_t i = 0; i < width; ++i) {
+          const double g = in[r * 2 * width + i], u = in[r * 2 * width + width + i];
+          const double d = dy[r * width + i], s = sigmoid(g);
+          y.push_back(g * s * u);
+          din[r * 2 * width + i] = d * u * s * (1 + g * (1 - s));
+          din[r * 2 * width + width + i] = d * g * s;
+        }
+      }
+      std::vector<float> found(rows * width), gradient(in.size());
+      swiglu(View2<const float>{in.data(), rows, 2 * width}, {found.data(), rows, width});
+      swiglu_backward(View2<const float>{in.data(), rows, 2 * width},
+                      View2<const float>{dy.data(), rows, width},
+                      {gradient.data(), rows, 2 * width});
+      EXPECT_LE(max_error(found, y), 2e-6) << target << " width " << width;
+      EXPECT_LE(max_error(gradient, din), 2e-6) << target << " width " << width;
+    }
+  });
+}
+
+TEST(SwiGlu, ExtremeGatesStayFinite) {
+  const std::vector<float> in = {1e4F, -1e4F, 88.0F, -104.0F, 2.0F, 2.0F, 2.0F, 2.0F};
+  const std::vector<float> dy(4, 1.0F);
+  std::vector<float> y(4), din(8);
+  swiglu(View2<const float>{in.data(), 1, 8}, {y.data(), 1, 4});
+  swiglu_backward(View2<const float>{in.data(), 1, 8}, View2<const float>{dy.data(), 1, 4},
+                  {din.data(), 1, 8});
+  EXPECT_TRUE(all_finite(View1<const float>{y.data(), 4}));
+  EXPECT_TRUE(all_finite(View1<const float>{din.data(), 8}));
+  EXPECT_FLOAT_EQ(y[0], 2e4F);
+}
+
+TEST(Convert, RoundsLikeTheDefinitionOnEveryTarget) {
+  std::vector<float> values = random_floats(1001, "values", 100.0);
+  for (const uint32_t word : {0x7f800000U, 0xff800000U, 0x7fc00001U, 0x7f800001U, 0x3f808000U,
+                              0x3f818000U, 0x3f808001U, 0x7f7fffffU, 0x80000000U}) {
+    float value = 0;
+    std::memcpy(&value, &word, sizeof value);
+    values.push_back(value);
+  }
+  for_each_target([&](const char* target) {
+    std::vector<bf16> found(values.size());
+    convert(View2<const float>{values.data(), 1, values.size()},
+            View2<bf16>{found.data(), 1, found.size()});
+    for (size_t i = 0; i < values.size(); ++i)
+      ASSERT_EQ(found[i].bits, bf16::from_float(values[i]).bits) << target << " " << values[i];
+  });
+}
+
+TEST(MaxAndSumExp, MatchesFloat64IncludingLargeLogits) {
+  for_each_target([](const char* target) {
+    for (const size_t n : {1, 15, 16, 100, 1024}) {
+      auto x = random_floats(n, "logits", 50.0);
+      x[n / 2] += 1e4F;
+      double max = -1e300, sum = 0;
+      for (const float value : x) max = std::max(max, double{value});
+      for (const float value : x) sum += std::exp(value - max);
+      float found = 0;
+      EXPECT_EQ(max_and_sum_exp({x.data(), n}, found), static_cast<float>(max)) << target;
+      EXPECT_NEAR(found, sum, 1e-5 * sum) << target << " n " << n;
+    }
+  });
+}
+
+TEST(ExpMinus, WritesBf16BehindItsReadPosition) {
+  for_each_target([](const char* target) {
+    auto x = random_floats(77, "logits");
+    std::vector<double> expected;
+    for (const float value : x) expected.push_back(std::exp(double{value} - 0.5));
+    auto* in_place = reinterpret_cast<bf16*>(x.data());
+    exp_minus(View1<const float>{x.data(), 77}, 0.5F, in_place);
+    const std::vector<bf16> found(in_place, in_place + 77);
+    EXPECT_LE(max_error(found, expected), 1.0 / 256) << target;
+  });
+}
+
+TEST(AllFinite, FindsASingleNanOrInfinityAnywhere) {
+  for_each_target([](const char* target) {
+    for (const size_t bad : {0, 15, 16, 36}) {
+      std::vector<float> values(37, 1e38F);
+      EXPECT_TRUE(all_finite(View1<const float>{values.data(), 37})) << target;
+      values[bad] = std::numeric_limits<float>::infinity();
+      EXPECT_FALSE(all_finite(View1<const float>{values.data(), 37})) << target << " " << bad;
+      values[bad] = std::numeric_limits<float>::quiet_NaN();
+      EXPECT_FALSE(all_finite(View1<const float>{values.data(), 37})) << target << " " << bad;
+    }
+  });
+}
+
+}  // namespace
+}  // namespace cairn
