@@ -32,7 +32,9 @@ class Model {
   std::span<const Parameter> parameters() const { return parameters_; }
   // The whole block, padding between tensors (always zero) included.
   std::span<float> weights() { return buffer_.as<float>(); }
+  std::span<const float> weights() const;
   View1<float> values(const Parameter& parameter);
+  View1<const float> values(const Parameter& parameter) const;
   // By Hugging Face name; Error (usage) when there is none.
   const Parameter& find(std::string_view name) const;
   View2<float> matrix(std::string_view name);
@@ -56,7 +58,7 @@ class Model {
 Model load_model(const Path& folder);
 
 // Writes config.json, generation_config.json and model.safetensors into `folder`, in `dtype`
-// (f32 or bf16). Each file appears whole or not at all.
+// (f32 or bf16); above 5 GB the weights are sharded. Each file appears whole or not at all.
 void save_model(const Model& model, const Path& folder, DType dtype = DType::f32);
 
 }  // namespace cairn

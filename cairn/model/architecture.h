@@ -1,0 +1,51 @@
+// The registry of architectures: what Cairn must know to check, build, read and write one. Adding
+// an architecture is a file below architectures/ and a line in architecture.cpp.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cairn/io/json.h"
+#include "cairn/model/config.h"
+
+namespace cairn {
+
+struct Architecture {
+  std::string_view name;  // ModelConfig::architecture
+  // The classes of config.json's "architectures" that this reads.
+  std::span<const std::string_view> classes;
+  // "model_type" where "architectures" is missing.
+  std::string_view model_type;
+
+  // The trainable tensors in stored order; `extras` are the attention mechanism's parameters of one
+  // layer, named within the attention block.
+  std::vector<ParameterSpec> (*parameters)(const ModelConfig& config,
+                                           std::span<const ParameterSpec> extras, double init_std);
+  // From and to config.json. Reading throws Error (data) naming what is missing, wrong or not
+  // supported.
+  ModelConfig (*read)(const JsonField& config);
+  Json (*write)(const ModelConfig& config, DType dtype);
+};
+
+// All architectures, in the order of the registry.
+std::span<const Architecture> architectures();
+
+// By ModelConfig::architecture; Error (usage) with the known names when there is none.
+const Architecture& find_architecture(std::string_view name);
+
+// config.json as a ModelConfig, checked. Throws Error (data) naming the field.
+ModelConfig read_model_config(const JsonField& config);
+
+// A ModelConfig as config.json. Reading it back gives an equal ModelConfig. `dtype` is the type of
+// the weights beside it.
+Json write_model_config(const ModelConfig& config, DType dtype);
+
+// generation_config.json: the ids at which generation starts, stops and pads.
+Json write_generation_config(const ModelConfig& config);
+
+// Llama: RMSNorm, rotary positions, grouped queries, SwiGLU (Touvron et al. 2023).
+extern const Architecture kLlamaArchitecture;
+
+}  // namespace cairn

@@ -1,0 +1,89 @@
+#include "cairn/model/config.h"
+
+#include <cmath>
+
+#include "cairn/base/error.h"
+#include "cairn/model/architecture.h"
+
+namespace cairn {
+namespace {
+
+[[noreturn]] void refuse(const std::string& field, const std::string& expected,
+                         const std::string& found) {
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "model configuration",
+               .subject = field,
+               .expected = expected,
+               .found = found});
+}
+
+// Bounds are far above any model, so that products of two of them cannot overflow and a hostile
+// config.json cannot make lists without end.
+void check_size(const char* field, size_t value, size_t high) {
+  if (value == 0 || value > high)
+    refuse(field, "an integer from 1 to " + std::to_string(high), std::to_string(value));
+}
+
+void check_ids(const char* field, const std::vector<int32_t>& ids, size_t vocab_size) {
+  for (const int32_t id : ids)
+    if (id < 0 || static_cast<size_t>(id) >= vocab_size)
+      refuse(field, "a token below vocab_size " + std::to_string(vocab_size), std::to_string(id));
+}
+
+}  // namespace
+
+void check_config(const ModelConfig& c) {
+  find_architecture(c.architecture);
+  check_size("vocab_size", c.vocab_size, size_t{1} << 26);
+  check_size("hidden_size", c.hidden_size, size_t{1} << 20);
+  check_size("intermediate_size", c.intermediate_size, size_t{1} << 22);
+  check_size("layers", c.layers, 4096);
+  check_size("heads", c.heads, size_t{1} << 14);
+  check_size("kv_heads", c.kv_heads, c.heads);
+  check_size("head_dim", c.head_dim, size_t{1} << 14);
+  check_size("context_length", c.context_length, size_t{1} << 27);
+  if (c.heads % c.kv_heads != 0)
+    refuse("kv_heads", "a divisor of heads " + std::to_string(c.heads), std::to_string(c.kv_heads));
+  if (!(c.rms_norm_eps > 0) || !(c.rms_norm_eps < 1))
+    refuse("rms_norm_eps", "a number between 0 and 1", std::to_string(c.rms_norm_eps));
+  if (c.bos_ids.size() > 1) refuse("bos_ids", "at most one", std::to_string(c.bos_ids.size()));
+  check_ids("bos_ids", c.bos_ids, c.vocab_size);
+  check_ids("eos_ids", c.eos_ids, c.vocab_size);
+  if (c.pad_id) check_ids("pad_id", {*c.pad_id}, c.vocab_size);
+}
+
+std::vector<ParameterSpec> parameter_specs(const ModelConfig& config, double init_std) {
+  check_config(config);
+  const std::vector<ParameterSpec> extras = make_attention(config)->parameters();
+  return find_architecture(config.architecture).parameters(config, extras, init_std);
+}
+
+size_t parameter_count(const ModelConfig& config) {
+  size_t count = 0;
+  for (const ParameterSpec& spec : parameter_specs(config)) count += element_count(spec.shape);
+  return count;
+}
+
+std::unique_ptr<AttentionMechanism> make_attention(const ModelConfig& config) {
+  const AttentionGeometry geometry{.hidden_size = config.hidden_size,
+                                   .heads = config.heads,
+                                   .kv_heads = config.kv_heads,
+                                   .head_dim = config.head_dim,
+                                   .value_dim = config.head_dim};
+  return make_attention(config.attention, geometry, config.context_length);
+}
+
+double training_flops_per_token(const ModelConfig& config, size_t sequence_length) {
+  // The head multiplies whether it is its own tensor or the tied embedding; looking up an
+  // embedding multiplies nothing.
+  double multiplied = static_cast<double>(config.vocab_size * config.hidden_size);
+  for (const ParameterSpec& spec : parameter_specs(config))
+    if (spec.group == ParameterGroup::matrix)
+      multiplied += static_cast<double>(element_count(spec.shape));
+  const double context = static_cast<double>(sequence_length) / 2;
+  const double attention =
+      static_cast<double>(config.layers) * make_attention(config)->forward_flops(context);
+  return 6 * multiplied + 3 * attention;
+}
+
+}  // namespace cairn

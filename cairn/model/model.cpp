@@ -1,0 +1,107 @@
+#include "cairn/model/model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "cairn/base/error.h"
+#include "cairn/base/hash.h"
+#include "cairn/base/random.h"
+#include "cairn/base/suggest.h"
+
+namespace cairn {
+namespace {
+
+constexpr size_t kFloatsPerLine = kAlignment / sizeof(float);
+
+// Places the tensors one after another, each at the start of a cache line.
+std::vector<Parameter> lay_out(std::vector<ParameterSpec> specs, size_t& total) {
+  std::vector<Parameter> parameters;
+  total = 0;
+  for (ParameterSpec& spec : specs) {
+    const size_t size = element_count(spec.shape);
+    parameters.push_back({std::move(spec), total, size});
+    total = align_up(total + size, kFloatsPerLine);
+  }
+  return parameters;
+}
+
+}  // namespace
+
+Model::Model(ModelConfig config, double init_std) : config_(std::move(config)) {
+  size_t total = 0;
+  parameters_ = lay_out(parameter_specs(config_, init_std), total);
+  buffer_ = AlignedBuffer(total * sizeof(float));
+}
+
+std::span<const float> Model::weights() const {
+  return {reinterpret_cast<const float*>(buffer_.data()), buffer_.size() / sizeof(float)};
+}
+
+View1<float> Model::values(const Parameter& parameter) {
+  return {weights().data() + parameter.offset, parameter.size};
+}
+
+View1<const float> Model::values(const Parameter& parameter) const {
+  return {weights().data() + parameter.offset, parameter.size};
+}
+
+const Parameter& Model::find(std::string_view name) const {
+  for (const Parameter& parameter : parameters_)
+    if (parameter.spec.name == name) return parameter;
+  std::vector<std::string> names;
+  for (const Parameter& parameter : parameters_) names.push_back(parameter.spec.name);
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "looking for a weight",
+               .subject = std::string(name),
+               .found = "no such tensor in this model",
+               .hint = did_you_mean(name, names)});
+}
+
+View2<float> Model::matrix(std::string_view name) {
+  const Parameter& parameter = find(name);
+  const Shape& shape = parameter.spec.shape;
+  if (shape.size() != 2)
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "looking for a weight",
+                 .subject = parameter.spec.name,
+                 .expected = "a matrix",
+                 .found = to_string(shape)});
+  return {values(parameter).data, shape[0], shape[1]};
+}
+
+View1<float> Model::vector(std::string_view name) {
+  const Parameter& parameter = find(name);
+  if (parameter.spec.shape.size() != 1)
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "looking for a weight",
+                 .subject = parameter.spec.name,
+                 .expected = "a vector",
+                 .found = to_string(parameter.spec.shape)});
+  return values(parameter);
+}
+
+void Model::initialize(uint64_t seed) {
+  for (const Parameter& parameter : parameters_) {
+    const View1<float> target = values(parameter);
+    const Initializer& start = parameter.spec.initializer;
+    if (start.kind == Initializer::Kind::constant) {
+      std::fill(target.begin(), target.end(), static_cast<float>(start.value));
+      continue;
+    }
+    const RandomStream stream(seed, "init." + parameter.spec.name);
+    for (size_t i = 0; i < target.size; ++i)
+      target[i] = static_cast<float>(start.value * stream.normal(i));
+  }
+}
+
+uint64_t Model::weights_hash() const {
+  Hasher hasher;
+  for (const Parameter& parameter : parameters_) {
+    const std::string label = parameter.spec.name + to_string(parameter.spec.shape);
+    hasher.update(label.data(), label.size());
+    hasher.update(values(parameter).data, parameter.size * sizeof(float));
+  }
+  return hasher.digest();
+}
+
+}  // namespace cairn
