@@ -1,0 +1,73 @@
+// Byte pair encoding of one word (Sennrich et al. 2016, arXiv:1508.07909, over bytes): start from
+// single bytes and merge the neighbours of lowest rank, leftmost first among equals, until no pair
+// of neighbours has a rank.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace cairn {
+
+// Pairs of token ids and what they merge into. Built once, then read by any thread.
+class MergeTable {
+ public:
+  static constexpr uint32_t kNoRank = 0xFFFFFFFF;
+  struct Merge {
+    uint32_t rank = kNoRank;  // lower merges first
+    int32_t result = -1;
+  };
+
+  // Room for `pairs` insertions.
+  explicit MergeTable(size_t pairs);
+  // A pair given twice keeps its last merge, as the HF library does.
+  void insert(int32_t left, int32_t right, Merge merge);
+  Merge find(int32_t left, int32_t right) const {
+    const uint64_t key = key_of(left, right);
+    for (size_t slot = slot_of(key);; slot = (slot + 1) & mask_) {
+      if (slots_[slot].key == key) return slots_[slot].merge;
+      if (slots_[slot].key == kEmpty) return {};
+    }
+  }
+
+ private:
+  static constexpr uint64_t kEmpty = ~uint64_t{0};
+  struct Slot {
+    uint64_t key = kEmpty;
+    Merge merge;
+  };
+  static uint64_t key_of(int32_t left, int32_t right) {
+    return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
+  }
+  size_t slot_of(uint64_t key) const {
+    return static_cast<size_t>((key * 0x9E3779B97F4A7C15u) >> shift_);
+  }
+  std::vector<Slot> slots_;
+  size_t mask_ = 0;
+  int shift_ = 0;
+};
+
+// Working memory of encode_word: one a thread, reused from word to word.
+class WordScratch {
+  friend void encode_word(const MergeTable&, const std::array<int32_t, 256>&, std::string_view,
+                          WordScratch&, std::vector<int32_t>&);
+  struct Node {
+    int32_t id;
+    uint32_t previous;
+    uint32_t next;
+    MergeTable::Merge merge;  // with the next node
+  };
+  std::vector<Node> nodes_;
+  std::vector<uint64_t> heap_;  // rank in the high half, position in the low
+
+  void encode_long(const MergeTable& merges, std::vector<int32_t>& ids);
+};
+
+// Appends the tokens of `word` to `ids`. `byte_ids` gives the token of each byte. Takes time
+// O(n log n) in the length of the word. Throws Error (data) for a word of 2 GiB or more.
+void encode_word(const MergeTable& merges, const std::array<int32_t, 256>& byte_ids,
+                 std::string_view word, WordScratch& scratch, std::vector<int32_t>& ids);
+
+}  // namespace cairn

@@ -1,0 +1,35 @@
+// Tokenizers as Hugging Face files: tokenizer.json (the `tokenizers` library) and
+// tokenizer_config.json (`transformers`), byte-level BPE only. What cannot be done exactly
+// (a normalizer, another model) is refused by its name and place in the file.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "cairn/base/file.h"
+#include "cairn/text/tokenizer.h"
+
+namespace cairn {
+
+// Reads the text of a tokenizer.json; `source` is what errors call it. Merges may be "a b" strings
+// or pairs. `truncation` and `padding` are not part of a TokenizerSpec and are left out.
+// Throws Error (data) with the path of the offending value. The tokens named in
+// tokenizer_config.json stay unset.
+TokenizerSpec parse_tokenizer_json(std::string_view text, const std::string& source);
+
+// Sets the tokens for beginning, end and padding, the chat template and the longest input from the
+// text of a tokenizer_config.json. Unknown keys are left out. Throws Error (data).
+void parse_tokenizer_config(std::string_view text, const std::string& source, TokenizerSpec& spec);
+
+// Reads tokenizer.json at `path`, or in the folder `path`, and when they are beside it
+// tokenizer_config.json and chat_template.jinja. Throws Error (data).
+Tokenizer load_tokenizer(const Path& path);
+
+// The files' contents. Reading them gives an equal spec, except that tokens without an id stay so.
+std::string tokenizer_json(const TokenizerSpec& spec);
+std::string tokenizer_config(const TokenizerSpec& spec);
+
+// Writes tokenizer.json and tokenizer_config.json into `folder`, which is made if need be.
+void save_tokenizer(const TokenizerSpec& spec, const Path& folder);
+
+}  // namespace cairn
