@@ -1,0 +1,46 @@
+// The rooms. A new mechanism adds one line here.
+#include <array>
+
+#include "cairn/attention/mechanism.h"
+#include "cairn/attention/softmax/softmax.h"
+#include "cairn/base/error.h"
+
+namespace cairn {
+namespace {
+
+using Make = std::unique_ptr<AttentionMechanism> (*)(const AttentionOptions&,
+                                                     const AttentionGeometry&, size_t);
+
+template <class Room>
+std::unique_ptr<AttentionMechanism> make(const AttentionOptions& options,
+                                         const AttentionGeometry& geometry, size_t context_length) {
+  return std::make_unique<Room>(options, geometry, context_length);
+}
+
+struct RoomEntry {
+  std::string_view name;
+  Make make;
+};
+
+constexpr std::array kRooms = {
+    RoomEntry{"softmax", make<SoftmaxAttention>},
+};
+
+}  // namespace
+
+std::unique_ptr<AttentionMechanism> make_attention(const AttentionOptions& options,
+                                                   const AttentionGeometry& geometry,
+                                                   size_t context_length) {
+  std::string known;
+  for (const RoomEntry& room : kRooms) {
+    if (room.name == options.mechanism) return room.make(options, geometry, context_length);
+    known += (known.empty() ? "" : ", ") + std::string(room.name);
+  }
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "making an attention mechanism",
+               .subject = "mechanism",
+               .expected = known,
+               .found = options.mechanism});
+}
+
+}  // namespace cairn

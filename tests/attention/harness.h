@@ -1,0 +1,192 @@
+// Random attention problems, run through a mechanism and through its float64 reference.
+#pragma once
+
+#include <cmath>
+#include <numeric>
+
+#include "cairn/attention/mechanism.h"
+#include "cairn/base/memory.h"
+#include "cairn/base/random.h"
+#include "cairn/base/thread_team.h"
+
+namespace cairn::attention_test {
+
+struct Problem {
+  AttentionOptions options;
+  size_t heads = 2, kv_heads = 1, head_dim = 16, value_dim = 16;
+  float scale = 0;
+  std::vector<int> lengths = {17};  // of the sequences
+  DType dtype = DType::f32;
+  size_t gap = 0;        // elements between rows that belong to nobody
+  double amplitude = 1;  // of q and k
+  size_t context = 4096;
+};
+
+// A strided tensor [tokens, heads, dim] of f32 or bf16 with its float64 copy.
+class Rows {
+ public:
+  Rows(size_t tokens, size_t heads, size_t dim, DType dtype, size_t gap)
+      : tokens_(tokens),
+        heads_(heads),
+        dim_(dim),
+        dtype_(dtype),
+        stride_(heads * dim + gap),
+        memory_((tokens * stride_ + 1) * dtype_size(dtype)) {}
+
+  void fill(const RandomStream& stream, double amplitude) {
+    for (size_t t = 0; t < tokens_; ++t)
+      for (size_t i = 0; i < heads_ * dim_; ++i)
+        set(t, i, amplitude * stream.normal(t * heads_ * dim_ + i));
+  }
+  void set(size_t token, size_t i, double value) {
+    const auto single = static_cast<float>(value);
+    if (dtype_ == DType::f32)
+      memory_.as<float>()[token * stride_ + i] = single;
+    else
+      memory_.as<bf16>()[token * stride_ + i] = bf16::from_float(single);
+  }
+  double get(size_t token, size_t i) const {
+    auto& memory = const_cast<AlignedBuffer&>(memory_);
+    return dtype_ == DType::f32 ? memory.as<float>()[token * stride_ + i]
+                                : memory.as<bf16>()[token * stride_ + i].to_float();
+  }
+  std::vector<double> values() const {
+    std::vector<double> result;
+    for (size_t t = 0; t < tokens_; ++t)
+      for (size_t i = 0; i < heads_ * dim_; ++i) result.push_back(get(t, i));
+    return result;
+  }
+  AnyView3 view() const {
+    AnyView3 view;
+    view.data = const_cast<std::byte*>(memory_.data());
+    view.dtype = dtype_;
+    view.tokens = tokens_;
+    view.heads = heads_;
+    view.dim = dim_;
+    view.token_stride = stride_;
+    view.head_stride = dim_;
+    return view;
+  }
+  // Every byte, those between rows too.
+  std::vector<std::byte> bytes() const { return {memory_.data(), memory_.data() + memory_.size()}; }
+
+ private:
+  size_t tokens_, heads_, dim_;
+  DType dtype_;
+  size_t stride_;
+  AlignedBuffer memory_;
+};
+
+inline AnyView3 tokens_of(AnyView3 view, size_t begin, size_t count) {
+  view.data =
+      static_cast<std::byte*>(view.data) + begin * view.token_stride * dtype_size(view.dtype);
+  view.tokens = count;
+  return view;
+}
+
+// sqrt(sum (a - b)^2 / max(sum b^2, floor^2))
+inline double relative_error(const std::vector<double>& a, const std::vector<double>& b,
+                             double floor = 1e-150) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < b.size(); ++i) {
+    difference += (a[i] - b[i]) * (a[i] - b[i]);
+    norm += b[i] * b[i];
+  }
+  return a.size() == b.size() ? std::sqrt(difference / std::max(norm, floor * floor)) : 1e9;
+}
+
+class Case {
+ public:
+  explicit Case(const Problem& p)
+      : problem(p),
+        attention(make_attention(p.options,
+                                 {.hidden_size = p.heads * p.head_dim,
+                                  .heads = p.heads,
+                                  .kv_heads = p.kv_heads,
+                                  .head_dim = p.head_dim,
+                                  .value_dim = p.value_dim,
+                                  .scale = p.scale},
+                                 p.context)),
+        tokens(std::accumulate(p.lengths.begin(), p.lengths.end(), 0)),
+        q(tokens, p.heads, p.head_dim, p.dtype, p.gap),
+        k(tokens, p.kv_heads, p.head_dim, p.dtype, p.gap),
+        v(tokens, p.kv_heads, p.value_dim, p.dtype, p.gap),
+        out(tokens, p.heads, p.value_dim, p.dtype, p.gap),
+        dout(tokens, p.heads, p.value_dim, p.dtype, p.gap),
+        dq(tokens, p.heads, p.head_dim, p.dtype, p.gap),
+        dk(tokens, p.kv_heads, p.head_dim, p.dtype, p.gap),
+        dv(tokens, p.kv_heads, p.value_dim, p.dtype, p.gap) {
+    q.fill(RandomStream(1, "q"), p.amplitude);
+    k.fill(RandomStream(1, "k"), p.amplitude);
+    v.fill(RandomStream(1, "v"), 1);
+    dout.fill(RandomStream(1, "dout"), 1);
+    // Rubbish in what is overwritten.
+    for (Rows* rows : {&out, &dq, &dk, &dv}) rows->fill(RandomStream(1, "rubbish"), 100);
+    offsets = {0};
+    for (const int length : p.lengths) {
+      offsets.push_back(offsets.back() + length);
+      for (int i = 0; i < length; ++i) positions.push_back(i);
+    }
+  }
+
+  AttentionInputs inputs() const {
+    AttentionInputs in;
+    in.q = q.view();
+    in.k = k.view();
+    in.v = v.view();
+    return in;
+  }
+  TokenLayout layout() const {
+    return {{offsets.data(), offsets.size()}, {positions.data(), positions.size()}};
+  }
+  AttentionMechanism::Reference reference_inputs() const {
+    return {{}, q.values(), k.values(), v.values(), {}};
+  }
+  void forward(ThreadTeam& team) {
+    const AttentionMemory memory = attention->memory(tokens, tokens, problem.dtype, team.size());
+    saved = AlignedBuffer(memory.saved);
+    workspace = AlignedBuffer(memory.workspace);
+    attention->forward(inputs(), layout(), out.view(), {saved.data(), saved.size()},
+                       {workspace.data(), workspace.size()}, team);
+  }
+  void backward(ThreadTeam& team) {
+    AttentionGradients gradients;
+    gradients.dq = dq.view();
+    gradients.dk = dk.view();
+    gradients.dv = dv.view();
+    // What lies in the workspace must not matter.
+    std::fill_n(workspace.data(), workspace.size(), std::byte{0xff});
+    attention->backward(inputs(), layout(), out.view(), dout.view(), {saved.data(), saved.size()},
+                        gradients, {workspace.data(), workspace.size()}, team);
+  }
+
+  Problem problem;
+  std::unique_ptr<AttentionMechanism> attention;
+  size_t tokens;
+  Rows q, k, v, out, dout, dq, dk, dv;
+  std::vector<int32_t> offsets, positions;
+  AlignedBuffer saved, workspace;
+};
+
+struct Errors {
+  double out, dq, dk, dv;
+  double worst() const { return std::max({out, dq, dk, dv}); }
+};
+
+// Forward and backward against the reference.
+inline Errors errors_of(const Problem& problem, int threads = 1) {
+  ThreadTeam team(threads, true);
+  Case c(problem);
+  c.forward(team);
+  c.backward(team);
+  const auto out = c.attention->reference_forward(c.reference_inputs(), c.layout());
+  const auto grad =
+      c.attention->reference_backward(c.reference_inputs(), c.layout(), c.dout.values());
+  // A query that sees one key has no gradient: what is left is measured by that of its value.
+  const double floor =
+      0.1 * std::sqrt(std::inner_product(grad.v.begin(), grad.v.end(), grad.v.begin(), 0.0));
+  return {relative_error(c.out.values(), out), relative_error(c.dq.values(), grad.q, floor),
+          relative_error(c.dk.values(), grad.k, floor), relative_error(c.dv.values(), grad.v)};
+}
+
+}  // namespace cairn::attention_test
