@@ -184,7 +184,7 @@ TEST(Softmax, PassesNanOnInsteadOfHidingIt) {
   Case c({.heads = 1, .kv_heads = 1, .lengths = {70}});
   c.k.set(10, 0, std::numeric_limits<double>::quiet_NaN());
   c.forward(team);
-  EXPECT_FALSE(std::isnan(c.out.get(9, 0)) && std::isnan(c.out.get(0, 0)));
+  EXPECT_FALSE(std::isnan(c.out.get(9, 0)));
   EXPECT_TRUE(std::isnan(c.out.get(69, 0)));
 }
 

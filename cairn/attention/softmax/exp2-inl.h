@@ -20,7 +20,12 @@ template <class D, class V>
 HWY_INLINE V exp2_fast(D d, V x) {
   const hn::RebindToSigned<D> di;
   const V round = hn::Set(d, 12582912.0F);  // 1.5 * 2^23: adding it rounds to a whole number
-  const V clamped = hn::Max(hn::Set(d, -126.0F), x);  // this order keeps NaN
+#if HWY_TARGET == HWY_EMU128
+  const V low = hn::Set(d, -126.0F);
+  const V clamped = hn::IfThenElse(hn::Lt(x, low), low, x);  // its Max would drop NaN
+#else
+  const V clamped = hn::Max(hn::Set(d, -126.0F), x);  // in this order MAXPS keeps NaN
+#endif
   const V shifted = hn::Add(clamped, round);
   const V f = hn::Sub(clamped, hn::Sub(shifted, round));
   V p = hn::Set(d, 1.3264727e-3F);
