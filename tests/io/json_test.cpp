@@ -3,25 +3,12 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "cairn/base/error.h"
+#include "tests/support/files.h"
 
 namespace cairn {
 namespace {
 
 using testing::HasSubstr;
-
-// The message of the Error that `action` throws; fails the test when it throws none.
-template <class Action>
-std::string message_of(Action action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::data);
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
 
 std::string parse_message(const std::string& text) {
   return message_of([&] { parse_json(text, "a.json"); });
