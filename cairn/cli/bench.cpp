@@ -1,0 +1,13 @@
+#include "cairn/cli/bench.h"
+
+#include "cairn/cli/verbs.h"
+
+namespace cairn {
+
+const Verb kBenchVerb{.name = "bench",
+                      .does = "Measure speed, beside the limits of this machine",
+                      .example = "cairn bench peak\ncairn bench train --shape d512-l8 --json",
+                      .prepare = nullptr,
+                      .subverbs = {kBenchPeakVerb, kBenchTrainVerb}};
+
+}  // namespace cairn

@@ -1,0 +1,23 @@
+// The benchmarks behind `cairn bench`: one file each. Every one prints JSON lines with --json, and
+// each figure beside a limit measured in the same run.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "cairn/cli/verb.h"
+
+namespace cairn {
+
+extern const Verb kBenchPeakVerb;
+extern const Verb kBenchTrainVerb;
+extern const Verb kBenchAttentionVerb;
+
+// The middle of some measurements; they are sorted in place. Not empty.
+inline double median(std::vector<double>& values) {
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+}  // namespace cairn

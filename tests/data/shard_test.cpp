@@ -1,0 +1,85 @@
+#include "cairn/data/shard.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "cairn/base/error.h"
+
+namespace cairn {
+namespace {
+
+class ShardTest : public testing::Test {
+ protected:
+  ShardTest() : folder_(testing::TempDir() + "shard_test") {
+    std::filesystem::remove_all(folder_);
+    std::filesystem::create_directories(folder_);
+  }
+  ~ShardTest() override { std::filesystem::remove_all(folder_); }
+
+  Path write_small(uint64_t vocab_size = 300) {
+    ShardWriter writer(vocab_size, 77);
+    writer.add_document(std::vector<int32_t>{1, 2, 299});
+    writer.add_document(std::vector<int32_t>{});
+    writer.add_document(std::vector<int32_t>{4, 0});
+    writer.write(folder_ / "small.tokens");
+    return folder_ / "small.tokens";
+  }
+  void put(const Path& path, const std::string& bytes) {
+    std::ofstream(path, std::ios::binary) << bytes;
+  }
+
+  Path folder_;
+};
+
+TEST_F(ShardTest, ReadsWhatWasWritten) {
+  for (const uint64_t vocab_size : {300, 70000}) {
+    const Shard shard(write_small(vocab_size));
+    EXPECT_EQ(shard.info().token_bytes, vocab_size == 300 ? 2U : 4U);
+    EXPECT_EQ(shard.info().tokens, 5U);
+    EXPECT_EQ(shard.info().tokenizer, 77U);
+    std::vector<int32_t> tokens(5);
+    shard.read(0, tokens);
+    EXPECT_EQ(tokens, (std::vector<int32_t>{1, 2, 299, 4, 0}));
+    EXPECT_EQ(std::vector<uint64_t>(shard.document_starts().begin(), shard.document_starts().end()),
+              (std::vector<uint64_t>{0, 3, 3}));
+    EXPECT_EQ(shard.document_of(2), 0U);
+    EXPECT_EQ(shard.document_of(3), 2U);
+    EXPECT_THROW(shard.read(1, tokens), Error);
+  }
+}
+
+TEST_F(ShardTest, TruncationAtEveryByteIsRefused) {
+  const std::string bytes = read_file(write_small());
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    put(folder_ / "cut.tokens", bytes.substr(0, size));
+    EXPECT_THROW(Shard(folder_ / "cut.tokens"), Error) << size;
+  }
+}
+
+TEST_F(ShardTest, EveryFlippedByteIsFoundOrHarmless) {
+  const std::string bytes = read_file(write_small());
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    std::string damaged = bytes;
+    damaged[i] = static_cast<char>(damaged[i] ^ 0x41);
+    put(folder_ / "damaged.tokens", damaged);
+    std::vector<int32_t> tokens(5);
+    try {
+      const Shard shard(folder_ / "damaged.tokens");
+      shard.read(0, tokens);
+      EXPECT_EQ(tokens, (std::vector<int32_t>{1, 2, 299, 4, 0})) << "byte " << i;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::data);
+      EXPECT_NE(std::string(error.what()).find("damaged.tokens"), std::string::npos);
+    }
+  }
+}
+
+TEST_F(ShardTest, RefusesTokensOutsideTheVocabulary) {
+  ShardWriter writer(10, 0);
+  EXPECT_THROW(writer.add_document(std::vector<int32_t>{10}), Error);
+  EXPECT_THROW(writer.add_document(std::vector<int32_t>{-1}), Error);
+}
+
+}  // namespace
+}  // namespace cairn
