@@ -42,19 +42,35 @@ void checked(FileFaults::Operation operation, const std::string& doing, const Pa
   }
 }
 
-}  // namespace
+// Closes at the end of its scope.
+struct Descriptor {
+  explicit Descriptor(int value) : number(value) {}
+  ~Descriptor() { ::close(number); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  const int number;
+};
 
-MappedFile::MappedFile(const Path& path) : path_(path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+// Opens a regular file for reading and tells its size. Does not wait for the writer of a pipe.
+int open_regular(const Path& path, size_t& size) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) fail("opening", path, errno, ErrorKind::data);
   struct stat info {};
   if (::fstat(descriptor, &info) != 0 || !S_ISREG(info.st_mode)) {
     ::close(descriptor);
     throw Error({.kind = ErrorKind::data,
                  .doing = "opening " + path.string(),
-                 .expected = "a regular file"});
+                 .expected = "a regular file",
+                 .found = S_ISDIR(info.st_mode) ? "a folder" : "another kind of file"});
   }
-  size_ = static_cast<size_t>(info.st_size);
+  size = static_cast<size_t>(info.st_size);
+  return descriptor;
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const Path& path) : path_(path) {
+  const int descriptor = open_regular(path, size_);
   if (size_ != 0) {
     void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor, 0);
     const int code = errno;
@@ -135,22 +151,39 @@ void FileWriter::close() {
 }
 
 std::string read_file(const Path& path, uint64_t max_bytes) {
-  const MappedFile file(path);
-  if (file.size() > max_bytes)
+  size_t size = 0;
+  const Descriptor file(open_regular(path, size));
+  if (size > max_bytes)
     throw Error({.kind = ErrorKind::data,
                  .doing = "reading " + path.string(),
                  .expected = "at most " + std::to_string(max_bytes) + " bytes",
-                 .found = std::to_string(file.size()) + " bytes"});
-  return std::string(file.text());
+                 .found = std::to_string(size) + " bytes"});
+  // Read, not mapped: a file that shrinks meanwhile then only ends early.
+  std::string content(size, '\0');
+  size_t filled = 0;
+  while (filled < size) {
+    const ssize_t taken = ::read(file.number, content.data() + filled, size - filled);
+    if (taken < 0 && errno == EINTR) continue;
+    if (taken < 0) fail("reading", path, errno, ErrorKind::data);
+    if (taken == 0) break;
+    filled += static_cast<size_t>(taken);
+  }
+  content.resize(filled);
+  return content;
 }
 
 void write_file_atomically(const Path& path, std::string_view content) {
   const Path temporary = path.string() + ".tmp-" + std::to_string(::getpid());
-  FileWriter writer(temporary);
-  writer.write(content);
-  writer.sync();
-  writer.close();
-  rename_file(temporary, path);
+  try {
+    FileWriter writer(temporary);
+    writer.write(content);
+    writer.sync();
+    writer.close();
+    rename_file(temporary, path);
+  } catch (...) {
+    ::unlink(temporary.c_str());  // best effort: the error to report is the first one
+    throw;
+  }
   sync_folder(path.has_parent_path() ? path.parent_path() : Path("."));
 }
 

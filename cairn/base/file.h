@@ -16,7 +16,9 @@ namespace cairn {
 using Path = std::filesystem::path;
 
 // A file mapped read-only into memory. Movable; unmaps at destruction. The bytes stay valid as long
-// as the object lives. An empty file maps to an empty span.
+// as the object lives. An empty file maps to an empty span. Another process that shrinks the file
+// meanwhile takes bytes away under the reader (the kernel answers with SIGBUS): map only files that
+// are replaced, not rewritten, as everything written through this layer is.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -67,8 +69,10 @@ class FileWriter {
 // The whole file. Throws Error (data) when it is absent or larger than `max_bytes`.
 std::string read_file(const Path& path, uint64_t max_bytes = uint64_t{1} << 32);
 
-// Replaces `path` so that a crash leaves either the old or the new content: write to a sibling
-// temporary file, sync, rename, sync the folder.
+// Replaces `path` (a symbolic link itself, not what it points to) so that a crash leaves either the
+// old or the new content: write to a sibling temporary file (PATH.tmp-PROCESS), sync, rename, sync
+// the folder. Errors remove the temporary file, a crash leaves it behind. One writer of a path at a
+// time in a process.
 void write_file_atomically(const Path& path, std::string_view content);
 
 void rename_file(const Path& from,

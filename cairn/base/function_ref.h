@@ -1,5 +1,5 @@
-// A borrowed callable: two words, no allocation. Valid only while the callable it was made from
-// lives, so it is for parameters, never for members that outlast a call.
+// A borrowed callable object: two words, no allocation. Valid only while the callable it was made
+// from lives, so it is for parameters, never for members that outlast a call.
 #pragma once
 
 #include <type_traits>

@@ -5,6 +5,8 @@
 
 #include <memory>
 
+#include "cairn/base/progress.h"
+
 namespace cairn {
 namespace {
 
@@ -15,6 +17,12 @@ spdlog::logger& logger() {
     return created;
   }();
   return *instance;
+}
+
+void log(spdlog::level::level_enum level, std::string_view message) {
+  if (!logger().should_log(level)) return;
+  interrupt_progress();
+  logger().log(level, "{}", message);
 }
 
 }  // namespace
@@ -35,16 +43,16 @@ void set_log_level(LogLevel level) {
 }
 
 void log_debug(std::string_view message) {
-  logger().debug(message);
+  log(spdlog::level::debug, message);
 }
 void log_info(std::string_view message) {
-  logger().info(message);
+  log(spdlog::level::info, message);
 }
 void log_warning(std::string_view message) {
-  logger().warn(message);
+  log(spdlog::level::warn, message);
 }
 void log_error(std::string_view message) {
-  logger().error(message);
+  log(spdlog::level::err, message);
 }
 
 }  // namespace cairn

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "cairn/base/cgroup.h"
 #include "cairn/base/error.h"
 
 namespace cairn {
@@ -49,13 +50,7 @@ AlignedBuffer& AlignedBuffer::operator=(AlignedBuffer&& other) noexcept {
 }
 
 uint64_t available_memory() {
-  const uint64_t machine = kibibyte_field("/proc/meminfo", "MemAvailable:");
-  uint64_t limit = 0, used = 0;
-  if (std::ifstream file("/sys/fs/cgroup/memory.max"); file >> limit) {
-    std::ifstream("/sys/fs/cgroup/memory.current") >> used;
-    return std::min(machine, limit > used ? limit - used : 0);
-  }
-  return machine;
+  return std::min(kibibyte_field("/proc/meminfo", "MemAvailable:"), cgroup_room().memory);
 }
 
 uint64_t resident_memory() {

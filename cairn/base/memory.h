@@ -39,7 +39,7 @@ class AlignedBuffer {
 };
 
 // Bytes of memory this process could still use: the smaller of what the machine has available and
-// what the cgroup leaves.
+// what the control groups leave, page cache counted as free.
 uint64_t available_memory();
 // Resident set of this process now, and its highest value so far (VmRSS, VmHWM).
 uint64_t resident_memory();

@@ -1,6 +1,7 @@
 #include "cairn/base/progress.h"
 
 #include <fmt/core.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +17,15 @@ constexpr auto kTerminalInterval = std::chrono::milliseconds(200);
 constexpr auto kPlainInterval = std::chrono::seconds(10);
 
 std::atomic<bool> g_quiet{false};
+// A terminal has one last line, so there is one such flag.
+std::atomic<bool> g_open_line{false};
+
+// As much of `text` as fits on one line of the terminal: a wrapped line cannot be rewritten.
+std::string_view fitting(std::string_view text) {
+  struct winsize size {};
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 2) return text;
+  return text.substr(0, size.ws_col - 1U);
+}
 
 }  // namespace
 
@@ -40,8 +50,8 @@ bool ProgressLine::due() const {
 void ProgressLine::show(std::string_view text, bool last) {
   if (quiet_ || (!last && !due())) return;
   if (terminal_) {
-    fmt::print(stderr, "\r\x1b[K{}", text);
-    open_ = true;
+    fmt::print(stderr, "\r\x1b[K{}", fitting(text));
+    g_open_line.store(true, std::memory_order_relaxed);
     if (last) interrupt();
   } else {
     fmt::print(stderr, "{}\n", text);
@@ -51,10 +61,8 @@ void ProgressLine::show(std::string_view text, bool last) {
           (terminal_ ? Clock::duration(kTerminalInterval) : Clock::duration(kPlainInterval));
 }
 
-void ProgressLine::interrupt() {
-  if (!open_) return;
-  std::fputc('\n', stderr);
-  open_ = false;
+void interrupt_progress() {
+  if (g_open_line.exchange(false, std::memory_order_relaxed)) std::fputc('\n', stderr);
 }
 
 ProgressCount::ProgressCount(std::string_view label, uint64_t total, std::string_view unit,
@@ -76,14 +84,23 @@ void ProgressCount::finish() {
 
 std::string ProgressCount::text() const {
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
-  const double rate = elapsed.count() > 0 ? static_cast<double>(done_) / elapsed.count() : 0;
-  const std::string speed = unit_ == "B" ? format_bytes(static_cast<uint64_t>(rate)) + "/s"
-                                         : format_count(rate) + " " + unit_ + "/s";
-  if (total_ == 0) return fmt::format("{}  {}", label_, speed);
-  const double left = rate > 0 ? static_cast<double>(total_ - std::min(done_, total_)) / rate : 0;
-  return fmt::format("{}  {:3.0f}%  {}  {} left", label_,
-                     100.0 * static_cast<double>(done_) / static_cast<double>(total_), speed,
-                     format_duration(left));
+  return progress_text(label_, done_, total_, unit_, elapsed.count());
+}
+
+std::string progress_text(std::string_view label, uint64_t done, uint64_t total,
+                          std::string_view unit, double seconds) {
+  std::string text(label);
+  const double rate = seconds > 0 ? static_cast<double>(done) / seconds : 0;
+  if (total != 0)
+    text += fmt::format("  {:3.0f}%", 100.0 * static_cast<double>(std::min(done, total)) /
+                                          static_cast<double>(total));
+  if (rate == 0) return text;
+  text += unit == "B" ? "  " + format_bytes(static_cast<uint64_t>(rate)) + "/s"
+                      : "  " + format_count(rate) + " " + std::string(unit) + "/s";
+  if (total != 0)
+    text +=
+        "  " + format_duration(static_cast<double>(total - std::min(done, total)) / rate) + " left";
+  return text;
 }
 
 std::string format_duration(double seconds) {

@@ -12,6 +12,10 @@ namespace cairn {
 // From now on every progress line is quiet, whatever its style (the program's --quiet).
 void set_progress_quiet(bool quiet);
 
+// Ends the progress line of the process that is being rewritten, if there is one, so that a message
+// starts on its own line. Thread-safe.
+void interrupt_progress();
+
 class ProgressLine {
  public:
   enum class Style { automatic, quiet };
@@ -26,13 +30,12 @@ class ProgressLine {
   // Whether show() would show something now: lets callers skip the formatting.
   bool due() const;
   // Ends a line that is being rewritten, so that other output starts on its own line.
-  void interrupt();
+  void interrupt() { interrupt_progress(); }
 
  private:
   using Clock = std::chrono::steady_clock;
   bool terminal_ = false;
   bool quiet_ = false;
-  bool open_ = false;
   Clock::time_point next_{};
 };
 
@@ -46,7 +49,7 @@ class ProgressCount {
   void finish();
 
  private:
-  std::string text() const;
+  std::string text() const;  // at this moment
   std::string label_;
   std::string unit_;
   uint64_t total_;
@@ -55,6 +58,10 @@ class ProgressCount {
   ProgressLine line_;
 };
 
+// What ProgressCount shows: label, share, rate and time left. Without a total (0), or with a rate
+// of zero, what cannot be known is left out.
+std::string progress_text(std::string_view label, uint64_t done, uint64_t total,
+                          std::string_view unit, double seconds);
 // "4:07", "1:02:03".
 std::string format_duration(double seconds);
 // "1.50k", "12.3M", "135M": three significant digits.

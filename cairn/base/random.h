@@ -15,6 +15,9 @@ class RandomStream {
   // Streams of one seed with different names are independent.
   RandomStream(uint64_t seed, std::string_view name);
 
+  // The stream of one Philox key itself: for known-answer tests.
+  static RandomStream from_key(uint64_t key) { return RandomStream(key); }
+
   // Four independent 32-bit words for position (index, sub).
   std::array<uint32_t, 4> words(uint64_t index, uint64_t sub = 0) const;
   // 64 uniform bits.
@@ -27,6 +30,7 @@ class RandomStream {
   uint64_t below(uint64_t bound, uint64_t index, uint64_t sub = 0) const;
 
  private:
+  explicit RandomStream(uint64_t key) : key_(key) {}
   uint64_t key_;
 };
 

@@ -8,6 +8,16 @@
 
 namespace cairn {
 
+size_t byte_count(DType dtype, const Shape& shape) {
+  size_t bytes = element_count(shape);
+  if (__builtin_mul_overflow(bytes, dtype_size(dtype), &bytes))
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "counting the bytes of a tensor",
+                 .expected = "fewer than 2^64",
+                 .found = std::string(dtype_name(dtype)) + " " + to_string(shape)});
+  return bytes;
+}
+
 void TensorView::check_dtype(DType expected) const {
   if (dtype == expected) return;
   throw Error({.kind = ErrorKind::usage,
@@ -17,7 +27,7 @@ void TensorView::check_dtype(DType expected) const {
 }
 
 Tensor::Tensor(DType dtype, Shape shape)
-    : dtype_(dtype), shape_(std::move(shape)), buffer_(element_count(shape_) * dtype_size(dtype)) {}
+    : dtype_(dtype), shape_(std::move(shape)), buffer_(byte_count(dtype, shape_)) {}
 
 Tensor Tensor::copy_of(const TensorView& view) {
   Tensor result(view.dtype, view.shape);

@@ -12,6 +12,9 @@
 
 namespace cairn {
 
+// Bytes of a contiguous tensor; throws Error (data) when they do not fit 64 bits.
+size_t byte_count(DType dtype, const Shape& shape);
+
 // A borrowed, contiguous, row-major array whose type is data. `as<T>` checks the type.
 struct TensorView {
   std::byte* data = nullptr;
@@ -19,7 +22,7 @@ struct TensorView {
   Shape shape;
 
   size_t elements() const { return element_count(shape); }
-  size_t bytes() const { return elements() * dtype_size(dtype); }
+  size_t bytes() const { return byte_count(dtype, shape); }
   // Throws Error (usage) when T is not the element type.
   template <class T>
   T* as() const {
@@ -35,13 +38,14 @@ struct TensorView {
 class Tensor {
  public:
   Tensor() = default;
+  // Throws Error: data when the size overflows, failed when there is not enough memory.
   Tensor(DType dtype, Shape shape);
   static Tensor copy_of(const TensorView& view);
 
   DType dtype() const { return dtype_; }
   const Shape& shape() const { return shape_; }
   size_t elements() const { return element_count(shape_); }
-  size_t bytes() const { return elements() * dtype_size(dtype_); }
+  size_t bytes() const { return byte_count(dtype_, shape_); }
   std::byte* data() { return buffer_.data(); }
   const std::byte* data() const { return buffer_.data(); }
   TensorView view() { return {buffer_.data(), dtype_, shape_}; }
