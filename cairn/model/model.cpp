@@ -13,25 +13,30 @@ namespace {
 
 constexpr size_t kFloatsPerLine = kAlignment / sizeof(float);
 
-// Places the tensors one after another, each at the start of a cache line.
-std::vector<Parameter> lay_out(std::vector<ParameterSpec> specs, size_t& total) {
+}  // namespace
+
+// One after another, each at the start of a cache line.
+std::vector<Parameter> layout_parameters(const ModelConfig& config, double init_std) {
   std::vector<Parameter> parameters;
-  total = 0;
-  for (ParameterSpec& spec : specs) {
+  size_t next = 0;
+  for (ParameterSpec& spec : parameter_specs(config, init_std)) {
     const size_t size = element_count(spec.shape);
-    parameters.push_back({std::move(spec), total, size});
-    total = align_up(total + size, kFloatsPerLine);
+    parameters.push_back({std::move(spec), next, size});
+    next = align_up(next + size, kFloatsPerLine);
   }
   return parameters;
 }
 
-}  // namespace
-
-Model::Model(ModelConfig config, double init_std) : config_(std::move(config)) {
-  size_t total = 0;
-  parameters_ = lay_out(parameter_specs(config_, init_std), total);
-  buffer_ = AlignedBuffer(total * sizeof(float));
+size_t block_bytes(const ModelConfig& config) {
+  const std::vector<Parameter> parameters = layout_parameters(config);
+  const Parameter& last = parameters.back();
+  return align_up(last.offset + last.size, kFloatsPerLine) * sizeof(float);
 }
+
+Model::Model(ModelConfig config, double init_std)
+    : config_(std::move(config)),
+      parameters_(layout_parameters(config_, init_std)),
+      buffer_(block_bytes(config_)) {}
 
 std::span<const float> Model::weights() const {
   return {reinterpret_cast<const float*>(buffer_.data()), buffer_.size() / sizeof(float)};
