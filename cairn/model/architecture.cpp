@@ -67,7 +67,7 @@ const Architecture& find_architecture(std::string_view name) {
 }
 
 ModelConfig read_model_config(const JsonField& config) {
-  ModelConfig result = architecture_of(config).read(config);
+  ModelConfig result = normalized(architecture_of(config).read(config));
   try {
     check_config(result);
   } catch (const Error& error) {  // the same mistake, but in a file rather than in a call
@@ -80,7 +80,7 @@ ModelConfig read_model_config(const JsonField& config) {
 }
 
 Json write_model_config(const ModelConfig& config, DType dtype) {
-  return find_architecture(config.architecture).write(config, dtype);
+  return find_architecture(config.architecture).write(normalized(config), dtype);
 }
 
 Json write_generation_config(const ModelConfig& config) {

@@ -38,8 +38,8 @@ const Architecture& find_architecture(std::string_view name);
 // config.json as a ModelConfig, checked. Throws Error (data) naming the field.
 ModelConfig read_model_config(const JsonField& config);
 
-// A ModelConfig as config.json. Reading it back gives an equal ModelConfig. `dtype` is the type of
-// the weights beside it.
+// A ModelConfig as config.json. Reading it back gives an equal (normalized) ModelConfig. `dtype` is
+// the type of the weights beside it.
 Json write_model_config(const ModelConfig& config, DType dtype);
 
 // generation_config.json: the ids at which generation starts, stops and pads.

@@ -8,6 +8,8 @@
 namespace cairn {
 namespace {
 
+constexpr double kDefaultRopeTheta = 10000.0;  // of softmax attention, and of transformers
+
 [[noreturn]] void refuse(const std::string& field, const std::string& expected,
                          const std::string& found) {
   throw Error({.kind = ErrorKind::usage,
@@ -32,6 +34,24 @@ void check_ids(const char* field, const std::vector<int32_t>& ids, size_t vocab_
 
 }  // namespace
 
+ModelConfig normalized(ModelConfig config) {
+  if (config.attention.mechanism != "softmax") return config;
+  double theta = kDefaultRopeTheta;
+  for (const auto& [key, value] : config.attention.values) {
+    if (key == "position" && value == OptionValue(std::string("rope"))) continue;
+    if (key != "rope_theta") return config;
+    if (const auto* integer = std::get_if<int64_t>(&value)) {
+      theta = static_cast<double>(*integer);
+    } else if (const auto* number = std::get_if<double>(&value)) {
+      theta = *number;
+    } else {
+      return config;  // the mechanism will refuse it by name
+    }
+  }
+  config.attention.values = {{"rope_theta", theta}};
+  return config;
+}
+
 void check_config(const ModelConfig& c) {
   find_architecture(c.architecture);
   check_size("vocab_size", c.vocab_size, size_t{1} << 26);
@@ -41,7 +61,7 @@ void check_config(const ModelConfig& c) {
   check_size("heads", c.heads, size_t{1} << 14);
   check_size("kv_heads", c.kv_heads, c.heads);
   check_size("head_dim", c.head_dim, size_t{1} << 14);
-  check_size("context_length", c.context_length, size_t{1} << 27);
+  check_size("context_length", c.context_length, size_t{1} << 24);
   if (c.heads % c.kv_heads != 0)
     refuse("kv_heads", "a divisor of heads " + std::to_string(c.heads), std::to_string(c.kv_heads));
   if (!(c.rms_norm_eps > 0) || !(c.rms_norm_eps < 1))

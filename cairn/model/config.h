@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -34,6 +36,11 @@ struct ModelConfig {
 
   bool operator==(const ModelConfig&) const = default;
 };
+
+// Spells out defaults that can be said in several ways (softmax attention becomes
+// {"rope_theta": number}), so that equal models have equal configs. What Model keeps and what
+// reading config.json gives.
+ModelConfig normalized(ModelConfig config);
 
 // Throws Error (usage) naming the first field that cannot be (0 heads, heads not divisible by
 // kv_heads, an unknown architecture, ...).

@@ -34,7 +34,7 @@ size_t block_bytes(const ModelConfig& config) {
 }
 
 Model::Model(ModelConfig config, double init_std)
-    : config_(std::move(config)),
+    : config_(normalized(std::move(config))),
       parameters_(layout_parameters(config_, init_std)),
       buffer_(block_bytes(config_)) {}
 

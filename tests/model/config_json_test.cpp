@@ -1,0 +1,173 @@
+// config.json as the world writes it.
+#include <nlohmann/json.hpp>
+
+#include "cairn/model/architecture.h"
+#include "tests/model/tiny.h"
+#include "tests/support/files.h"
+
+namespace cairn {
+namespace {
+
+using testing::HasSubstr;
+
+// SmolLM2-135M's, shortened.
+Json smollm() {
+  return Json::parse(R"({
+    "architectures": ["LlamaForCausalLM"], "attention_bias": false, "bos_token_id": 0,
+    "eos_token_id": 0, "hidden_act": "silu", "hidden_size": 576, "initializer_range": 0.04,
+    "intermediate_size": 1536, "max_position_embeddings": 8192, "mlp_bias": false,
+    "model_type": "llama", "num_attention_heads": 9, "num_hidden_layers": 30,
+    "num_key_value_heads": 3, "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_scaling": null,
+    "rope_theta": 100000, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+    "transformers_version": "4.40.1", "use_cache": true, "vocab_size": 49152})");
+}
+
+ModelConfig read(const Json& document) {
+  return read_model_config(JsonField(document, "config.json"));
+}
+
+ModelConfig read_with(const Json& changes) {
+  Json document = smollm();
+  document.merge_patch(changes);
+  return read(document);
+}
+
+std::string message_with(const Json& changes) {
+  return message_of([&] { read_with(changes); });
+}
+
+TEST(ConfigJson, ReadsAPublishedModel) {
+  const ModelConfig config = read(smollm());
+  ModelConfig expected;
+  expected.vocab_size = 49152;
+  expected.hidden_size = 576;
+  expected.intermediate_size = 1536;
+  expected.layers = 30;
+  expected.heads = 9;
+  expected.kv_heads = 3;
+  expected.head_dim = 64;
+  expected.context_length = 8192;
+  expected.rms_norm_eps = 1e-5;
+  expected.attention.values["rope_theta"] = 100000.0;
+  expected.bos_ids = {0};
+  expected.eos_ids = {0};
+  EXPECT_EQ(config, expected);
+}
+
+TEST(ConfigJson, FillsInWhatTransformersFillsIn) {
+  const ModelConfig config = read_with({{"num_key_value_heads", nullptr},
+                                        {"rope_theta", nullptr},
+                                        {"rms_norm_eps", nullptr},
+                                        {"max_position_embeddings", nullptr},
+                                        {"tie_word_embeddings", nullptr},
+                                        {"bos_token_id", nullptr},
+                                        {"hidden_act", nullptr}});
+  EXPECT_EQ(config.kv_heads, 9U);
+  EXPECT_EQ(std::get<double>(config.attention.values.at("rope_theta")), 10000.0);
+  EXPECT_EQ(config.rms_norm_eps, 1e-6);
+  EXPECT_EQ(config.context_length, 2048U);
+  EXPECT_FALSE(config.tie_embeddings);
+  EXPECT_TRUE(config.bos_ids.empty());
+}
+
+TEST(ConfigJson, ReadsWhatNewerTransformersWrite) {
+  const ModelConfig config =
+      read_with({{"torch_dtype", nullptr},
+                 {"dtype", "bfloat16"},
+                 {"rope_theta", nullptr},
+                 {"rope_parameters", {{"rope_theta", 130000.0}, {"rope_type", "default"}}},
+                 {"head_dim", 32},
+                 {"eos_token_id", {2, 3}},
+                 {"pad_token_id", 4}});
+  EXPECT_EQ(std::get<double>(config.attention.values.at("rope_theta")), 130000.0);
+  EXPECT_EQ(config.head_dim, 32U);
+  EXPECT_EQ(config.eos_ids, (std::vector<int32_t>{2, 3}));
+  EXPECT_EQ(config.pad_id, 4);
+}
+
+TEST(ConfigJson, GoesByTheModelTypeWhereNoClassIsNamed) {
+  EXPECT_EQ(read_with({{"architectures", nullptr}}).layers, 30U);
+  EXPECT_THAT(message_with({{"architectures", nullptr}, {"model_type", "lama"}}),
+              HasSubstr("model_type"));
+}
+
+TEST(ConfigJson, TakesMinusOneForNoPadding) {
+  EXPECT_FALSE(read_with({{"pad_token_id", -1}}).pad_id);
+}
+
+TEST(ConfigJson, RefusesByNameWhatCairnDoesNotDo) {
+  const std::vector<std::pair<std::string, Json>> cases = {
+      {"architectures[0]", {{"architectures", {"LamaForCausalLM"}}}},
+      {"attention_bias", {{"attention_bias", true}}},
+      {"mlp_bias", {{"mlp_bias", true}}},
+      {"hidden_act", {{"hidden_act", "gelu"}}},
+      {"rope_scaling.rope_type", {{"rope_scaling", {{"rope_type", "llama3"}, {"factor", 32.0}}}}},
+      {"rope_scaling.type", {{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}}},
+      {"rope_scaling", {{"rope_scaling", {{"factor", 2.0}}}}},
+      {"rope_parameters.rope_type", {{"rope_parameters", {{"rope_type", "yarn"}}}}},
+      {"rope_parameters.full_attention", {{"rope_parameters", {{"full_attention", {{"a", 1}}}}}}},
+      {"partial_rotary_factor", {{"partial_rotary_factor", 0.5}}},
+      {"sliding_window", {{"sliding_window", 4096}}},
+      {"quantization_config", {{"quantization_config", {{"bits", 4}}}}},
+      {"text_config", {{"text_config", {{"vocab_size", 4}}}}},
+  };
+  for (const auto& [field, changes] : cases)
+    EXPECT_THAT(message_with(changes), HasSubstr("config.json: " + field));
+}
+
+TEST(ConfigJson, SuggestsTheClassThatWasMeant) {
+  EXPECT_THAT(message_with({{"architectures", {"LlamaForCausalLm"}}}),
+              HasSubstr("did you mean \"LlamaForCausalLM\""));
+}
+
+TEST(ConfigJson, NamesTheFieldThatIsWrong) {
+  const std::vector<std::pair<std::string, Json>> cases = {
+      {"hidden_size", {{"hidden_size", "abc"}}},
+      {"hidden_size", {{"hidden_size", nullptr}}},
+      {"vocab_size", {{"vocab_size", 0}}},
+      {"vocab_size", {{"vocab_size", 1e300}}},
+      {"num_hidden_layers", {{"num_hidden_layers", -30}}},
+      {"num_hidden_layers", {{"num_hidden_layers", 1.5}}},
+      {"layers", {{"num_hidden_layers", 1'000'000'000}}},
+      {"num_attention_heads", {{"num_attention_heads", 7}}},
+      {"kv_heads", {{"num_key_value_heads", 2}}},
+      {"rope_theta", {{"rope_theta", -1}}},
+      {"rope_theta", {{"rope_theta", {1}}}},
+      {"rms_norm_eps", {{"rms_norm_eps", 0}}},
+      {"eos_token_id[1]", {{"eos_token_id", {1, "x"}}}},
+      {"eos_ids", {{"eos_token_id", 49152}}},
+      {"bos_token_id", {{"bos_token_id", 4'000'000'000}}},
+      {"tie_word_embeddings", {{"tie_word_embeddings", 1}}},
+      {"architectures", {{"architectures", Json::array()}}},
+      {"architectures[0]", {{"architectures", {7}}}},
+      {"attention.mechanism", {{"attention", {{"rope_theta", 1.0}}}}},
+      {"attention.window", {{"attention", {{"mechanism", "path"}, {"window", {{"a", 1}}}}}}},
+  };
+  for (const auto& [field, changes] : cases)
+    EXPECT_THAT(message_with(changes), HasSubstr("config.json: " + field)) << changes;
+}
+
+TEST(ConfigJson, KeepsEveryKindOfAttentionOption) {
+  ModelConfig config = tiny_config();
+  config.attention.mechanism = "path";
+  config.attention.values = {{"gate", true},
+                             {"rank", int64_t{3}},
+                             {"decay", 0.1},
+                             {"whole", 2.0},
+                             {"kind", std::string("été")},
+                             {"slopes", std::vector<double>{1.0, 0.5}},
+                             {"none", std::vector<double>{}}};
+  const Json written = write_model_config(config, DType::f32);
+  EXPECT_EQ(read(parse_json(write_json(written), "config.json")), config);
+}
+
+TEST(ConfigJson, SurvivesEveryTruncation) {
+  const std::string text = write_json(write_model_config(tiny_config(), DType::f32));
+  for (size_t length = 0; length + 1 < text.size(); ++length)
+    EXPECT_THAT(message_of([&] { read(parse_json(text.substr(0, length), "config.json")); }),
+                HasSubstr("config.json"));
+  EXPECT_EQ(read(parse_json(text, "config.json")), tiny_config());
+}
+
+}  // namespace
+}  // namespace cairn
