@@ -1,0 +1,411 @@
+#include "cairn/infer/engine.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "cairn/base/error.h"
+#include "cairn/infer/products.h"
+#include "cairn/kernels/activations.h"
+#include "cairn/kernels/dispatch.h"
+#include "cairn/kernels/elementwise.h"
+#include "cairn/kernels/norms.h"
+#include "cairn/tensor/shape.h"
+#include "cairn/tensor/tensor.h"
+
+namespace cairn {
+namespace {
+
+// Rows of an element-wise pass that one chunk of the team takes.
+constexpr size_t kRowGrain = 16;
+
+struct Layer {
+  View1<const float> attention_norm, mlp_norm;  // [hidden]
+  AnyView2 q, k, v;                             // [heads * dim, hidden]
+  AnyView2 o;                                   // [hidden, heads * value_dim]
+  AnyView2 gate, up;                            // [intermediate, hidden]
+  AnyView2 down;                                // [hidden, intermediate]
+  std::vector<View1<const float>> attention_parameters;
+};
+
+// The weights as decoding wants them: views into the model, or copies where the type differs.
+class Weights {
+ public:
+  Weights(Model& model, const AttentionMechanism& attention, DType dtype, bool keep_model)
+      : dtype_(dtype), copy_vectors_(!keep_model) {
+    const ModelConfig& config = model.config();
+    embedding = matrix(model, "model.embed_tokens.weight");
+    final_norm = vector(model, "model.norm.weight");
+    head = config.tie_embeddings ? embedding : matrix(model, "lm_head.weight");
+    layers.reserve(config.layers);
+    for (size_t i = 0; i < config.layers; ++i)
+      layers.push_back(layer(model, attention, fmt::format("model.layers.{}.", i)));
+  }
+
+  AnyView2 embedding, head;  // [vocab, hidden]
+  View1<const float> final_norm;
+  std::vector<Layer> layers;
+
+ private:
+  AnyView2 matrix(Model& model, const std::string& name) {
+    const View2<float> values = model.matrix(name);
+    if (dtype_ == DType::f32) return values;
+    Tensor& copy = copies_.emplace_back(DType::bf16, Shape{values.rows, values.cols});
+    convert(values, copy.matrix<bf16>());
+    return copy.matrix<bf16>();
+  }
+
+  // A tensor of any rank that is no matrix of a product, flat and f32.
+  View1<const float> vector(Model& model, const std::string& name) {
+    const View1<float> values = model.values(model.find(name));
+    if (!copy_vectors_) return values;
+    Tensor& copy = copies_.emplace_back(DType::f32, Shape{values.size});
+    std::copy(values.begin(), values.end(), copy.span<float>().begin());
+    return {copy.span<float>().data(), values.size};
+  }
+
+  Layer layer(Model& model, const AttentionMechanism& attention, const std::string& prefix) {
+    Layer layer;
+    layer.attention_norm = vector(model, prefix + "input_layernorm.weight");
+    layer.q = matrix(model, prefix + "self_attn.q_proj.weight");
+    layer.k = matrix(model, prefix + "self_attn.k_proj.weight");
+    layer.v = matrix(model, prefix + "self_attn.v_proj.weight");
+    layer.o = matrix(model, prefix + "self_attn.o_proj.weight");
+    for (const ParameterSpec& spec : attention.parameters())
+      layer.attention_parameters.push_back(vector(model, prefix + "self_attn." + spec.name));
+    layer.mlp_norm = vector(model, prefix + "post_attention_layernorm.weight");
+    layer.gate = matrix(model, prefix + "mlp.gate_proj.weight");
+    layer.up = matrix(model, prefix + "mlp.up_proj.weight");
+    layer.down = matrix(model, prefix + "mlp.down_proj.weight");
+    return layer;
+  }
+
+  DType dtype_;
+  bool copy_vectors_;
+  std::vector<Tensor> copies_;  // a Tensor's memory stays where it is when the vector grows
+};
+
+size_t bytes_of(const AnyView2& matrix) {
+  return matrix.rows * matrix.cols * dtype_size(matrix.dtype);
+}
+
+// Activations of one call, [kMostTokens, ...].
+struct Scratch {
+  Scratch(const ModelConfig& c, const AttentionGeometry& g)
+      : hidden(DType::f32, {Products::kMostTokens, c.hidden_size}),
+        normed(DType::f32, {Products::kMostTokens, c.hidden_size}),
+        qkv(DType::f32, {Products::kMostTokens,
+                         g.heads * g.head_dim + g.kv_heads * (g.head_dim + g.value_dim)}),
+        attended(DType::f32, {Products::kMostTokens, g.heads * g.value_dim}),
+        branch(DType::f32, {Products::kMostTokens, c.hidden_size}),
+        gate_up(DType::f32, {Products::kMostTokens, 2 * c.intermediate_size}),
+        activated(DType::f32, {Products::kMostTokens, c.intermediate_size}),
+        logits(DType::f32, {1, c.vocab_size}) {}
+
+  Tensor hidden, normed, qkv, attended, branch, gate_up, activated, logits;
+};
+
+}  // namespace
+
+struct Session::Implementation {
+  Engine::Implementation* engine = nullptr;
+  std::vector<int32_t> tokens;
+  std::vector<std::unique_ptr<AttentionCache>> caches;  // one a layer
+};
+
+struct Engine::Implementation {
+  Implementation(Model* borrowed, std::optional<Model> taken, ThreadTeam& the_team,
+                 const EngineOptions& the_options);
+
+  // Reads at most kMostTokens tokens: their normed final states in scratch.normed.
+  void read(Session::Implementation& session, std::span<const int32_t> tokens);
+  void check(const Session::Implementation& session, std::span<const int32_t> tokens) const;
+
+  std::optional<Model> owned;
+  ModelConfig config;
+  ThreadTeam& team;
+  EngineOptions options;
+  std::unique_ptr<AttentionMechanism> attention;
+  Weights weights;
+  Products products;
+  Scratch scratch;
+
+ private:
+  Model& model(Model* borrowed) { return borrowed != nullptr ? *borrowed : *owned; }
+  void embed(std::span<const int32_t> tokens);
+  void normalize(View1<const float> gain, size_t tokens);
+  void attend(const Layer& layer, AttentionCache& cache, size_t tokens);
+  void transform(const Layer& layer, size_t tokens);
+  // Calls body(first row, rows) for chunks of the first `tokens` rows.
+  template <class Body>
+  void by_rows(size_t tokens, Body body) {
+    team.run(chunk_count(tokens, kRowGrain), [&](size_t chunk, int /*thread*/) {
+      const size_t begin = chunk * kRowGrain;
+      body(begin, std::min(kRowGrain, tokens - begin));
+    });
+  }
+};
+
+Engine::Implementation::Implementation(Model* borrowed, std::optional<Model> taken,
+                                       ThreadTeam& the_team, const EngineOptions& the_options)
+    : owned(std::move(taken)),
+      config(model(borrowed).config()),
+      team(the_team),
+      options(the_options),
+      attention(make_attention(config)),
+      weights(model(borrowed), *attention, the_options.weights,
+              borrowed != nullptr || the_options.weights == DType::f32),
+      products(the_team),
+      scratch(config, attention->geometry()) {
+  if (options.context == 0) options.context = config.context_length;
+  if (options.context > config.context_length)
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "preparing to decode",
+                 .subject = "context",
+                 .expected = fmt::format("at most {} (the model's)", config.context_length),
+                 .found = std::to_string(options.context)});
+  if (options.weights != DType::f32) owned.reset();
+}
+
+void Engine::Implementation::embed(std::span<const int32_t> tokens) {
+  const View2<float> hidden = scratch.hidden.matrix<float>();
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    const auto id = static_cast<size_t>(tokens[t]);
+    if (weights.embedding.dtype == DType::bf16)
+      convert(weights.embedding.as<const bf16>().rows_slice(id, 1), hidden.rows_slice(t, 1));
+    else
+      copy(weights.embedding.as<const float>().rows_slice(id, 1), hidden.rows_slice(t, 1));
+  }
+}
+
+void Engine::Implementation::normalize(View1<const float> gain, size_t tokens) {
+  by_rows(tokens, [&](size_t begin, size_t rows) {
+    rms_norm(scratch.hidden.matrix<float>().rows_slice(begin, rows), gain,
+             static_cast<float>(config.rms_norm_eps),
+             scratch.normed.matrix<float>().rows_slice(begin, rows));
+  });
+}
+
+// hidden += o_proj attention(normed)
+void Engine::Implementation::attend(const Layer& layer, AttentionCache& cache, size_t tokens) {
+  const AttentionGeometry& g = attention->geometry();
+  const View2<float> qkv = scratch.qkv.matrix<float>();
+  const View2<float> q = qkv.cols_slice(0, layer.q.rows);
+  const View2<float> k = qkv.cols_slice(q.cols, layer.k.rows);
+  const View2<float> v = qkv.cols_slice(q.cols + k.cols, layer.v.rows);
+  const std::array<GemvPart, 3> projections = {{{layer.q, q}, {layer.k, k}, {layer.v, v}}};
+  const View2<float> normed = scratch.normed.matrix<float>();
+  products.run(projections, normed, tokens);
+
+  const View2<float> attended = scratch.attended.matrix<float>();
+  AttentionInputs inputs;
+  inputs.x = normed.rows_slice(0, tokens);
+  inputs.q = split_heads(q.rows_slice(0, tokens), g.heads);
+  inputs.k = split_heads(k.rows_slice(0, tokens), g.kv_heads);
+  inputs.v = split_heads(v.rows_slice(0, tokens), g.kv_heads);
+  inputs.parameters = layer.attention_parameters;
+  cache.append_and_attend(inputs, split_heads(attended.rows_slice(0, tokens), g.heads), team);
+
+  const View2<float> branch = scratch.branch.matrix<float>();
+  const GemvPart output{layer.o, branch};
+  products.run({&output, 1}, attended, tokens);
+  by_rows(tokens, [&](size_t begin, size_t rows) {
+    add(branch.rows_slice(begin, rows), scratch.hidden.matrix<float>().rows_slice(begin, rows));
+  });
+}
+
+// hidden += down_proj(silu(gate_proj normed) * up_proj normed)
+void Engine::Implementation::transform(const Layer& layer, size_t tokens) {
+  const View2<float> gate_up = scratch.gate_up.matrix<float>();
+  const View2<float> activated = scratch.activated.matrix<float>();
+  const View2<float> branch = scratch.branch.matrix<float>();
+  const size_t width = config.intermediate_size;
+  const std::array<GemvPart, 2> expansion = {
+      {{layer.gate, gate_up.cols_slice(0, width)}, {layer.up, gate_up.cols_slice(width, width)}}};
+  products.run(expansion, scratch.normed.matrix<float>(), tokens);
+  by_rows(tokens, [&](size_t begin, size_t rows) {
+    swiglu(gate_up.rows_slice(begin, rows), activated.rows_slice(begin, rows));
+  });
+  const GemvPart contraction{layer.down, branch};
+  products.run({&contraction, 1}, activated, tokens);
+  by_rows(tokens, [&](size_t begin, size_t rows) {
+    add(branch.rows_slice(begin, rows), scratch.hidden.matrix<float>().rows_slice(begin, rows));
+  });
+}
+
+void Engine::Implementation::read(Session::Implementation& session,
+                                  std::span<const int32_t> tokens) {
+  embed(tokens);
+  for (size_t i = 0; i < weights.layers.size(); ++i) {
+    const Layer& layer = weights.layers[i];
+    normalize(layer.attention_norm, tokens.size());
+    attend(layer, *session.caches[i], tokens.size());
+    normalize(layer.mlp_norm, tokens.size());
+    transform(layer, tokens.size());
+  }
+  normalize(weights.final_norm, tokens.size());
+  session.tokens.insert(session.tokens.end(), tokens.begin(), tokens.end());
+}
+
+void Engine::Implementation::check(const Session::Implementation& session,
+                                   std::span<const int32_t> tokens) const {
+  const size_t length = session.tokens.size();
+  if (tokens.empty())
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "reading tokens",
+                 .expected = "at least one token",
+                 .found = "none"});
+  if (tokens.size() > options.context - length)
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "reading tokens",
+                 .expected = fmt::format("at most {} tokens (the context)", options.context),
+                 .found = fmt::format("{} behind {} read before", tokens.size(), length),
+                 .hint = "shorten the text, or use a model with a longer context"});
+  for (size_t i = 0; i < tokens.size(); ++i)
+    if (tokens[i] < 0 || static_cast<size_t>(tokens[i]) >= config.vocab_size)
+      throw Error({.kind = ErrorKind::data,
+                   .doing = "reading tokens",
+                   .subject = fmt::format("token {} of {}", i, tokens.size()),
+                   .expected = fmt::format("0 to {} (vocab_size {})", config.vocab_size - 1,
+                                           config.vocab_size),
+                   .found = std::to_string(tokens[i]),
+                   .hint = "is the tokenizer from another model?"});
+}
+
+Session::Session(std::unique_ptr<Implementation> implementation)
+    : implementation_(std::move(implementation)) {}
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+Session::~Session() = default;
+
+View1<const float> Session::append(std::span<const int32_t> tokens) {
+  Engine::Implementation& engine = *implementation_->engine;
+  engine.check(*implementation_, tokens);
+  const size_t before = length();
+  try {
+    size_t last = 0;
+    while (!tokens.empty()) {
+      const size_t count = std::min(tokens.size(), Products::kMostTokens);
+      engine.read(*implementation_, tokens.first(count));
+      tokens = tokens.subspan(count);
+      last = count - 1;
+    }
+    const View2<float> logits = engine.scratch.logits.matrix<float>();
+    const GemvPart head{engine.weights.head, logits};
+    engine.products.run({&head, 1}, engine.scratch.normed.matrix<float>().rows_slice(last, 1), 1);
+    return logits[0];
+  } catch (...) {
+    truncate(before);
+    throw;
+  }
+}
+
+void Session::append(std::span<const int32_t> tokens, View2<float> logits) {
+  Engine::Implementation& engine = *implementation_->engine;
+  engine.check(*implementation_, tokens);
+  check_shape("reading tokens", "logits", {tokens.size(), engine.config.vocab_size},
+              {logits.rows, logits.cols});
+  const size_t before = length();
+  try {
+    for (size_t done = 0; done < tokens.size();) {
+      const size_t count = std::min(tokens.size() - done, Products::kMostTokens);
+      engine.read(*implementation_, tokens.subspan(done, count));
+      for (size_t t = 0; t < count;) {
+        // Large pieces touch exactly their own rows, so nothing is written behind `logits`.
+        const size_t left = count - t;
+        const size_t piece = left >= 32 ? 32 : std::min(left, Products::kFewTokens);
+        const GemvPart head{engine.weights.head, logits.rows_slice(done + t, piece)};
+        engine.products.run({&head, 1}, engine.scratch.normed.matrix<float>().rows_slice(t, piece),
+                            piece);
+        t += piece;
+      }
+      done += count;
+    }
+  } catch (...) {
+    truncate(before);
+    throw;
+  }
+}
+
+std::span<const int32_t> Session::tokens() const {
+  return implementation_->tokens;
+}
+
+size_t Session::room() const {
+  return implementation_->engine->options.context - length();
+}
+
+const ModelConfig& Session::config() const {
+  return implementation_->engine->config;
+}
+
+size_t Session::cache_bytes() const {
+  size_t bytes = 0;
+  for (const auto& cache : implementation_->caches) bytes += cache->bytes();
+  return bytes;
+}
+
+void Session::truncate(size_t length) {
+  if (length > this->length())
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "truncating a text",
+                 .expected = fmt::format("at most its {} tokens", this->length()),
+                 .found = std::to_string(length)});
+  for (const auto& cache : implementation_->caches)
+    if (cache->length() > length) cache->truncate(length);
+  implementation_->tokens.resize(length);
+}
+
+Session Session::fork() const {
+  auto copy = std::make_unique<Implementation>();
+  copy->engine = implementation_->engine;
+  copy->tokens.reserve(implementation_->engine->options.context);
+  copy->tokens = implementation_->tokens;
+  for (const auto& cache : implementation_->caches) copy->caches.push_back(cache->fork());
+  return Session(std::move(copy));
+}
+
+Engine::Engine(Model& model, ThreadTeam& team, const EngineOptions& options) {
+  apply_isa_limit();
+  implementation_ = std::make_unique<Implementation>(&model, std::nullopt, team, options);
+}
+
+Engine::Engine(Model&& model, ThreadTeam& team, const EngineOptions& options) {
+  apply_isa_limit();
+  implementation_ = std::make_unique<Implementation>(nullptr, std::move(model), team, options);
+}
+
+Engine::~Engine() = default;
+
+Session Engine::start() {
+  auto session = std::make_unique<Session::Implementation>();
+  session->engine = implementation_.get();
+  session->tokens.reserve(implementation_->options.context);
+  for (size_t i = 0; i < implementation_->config.layers; ++i)
+    session->caches.push_back(implementation_->attention->make_cache(
+        implementation_->options.context, implementation_->options.cache));
+  return Session(std::move(session));
+}
+
+const ModelConfig& Engine::config() const {
+  return implementation_->config;
+}
+
+size_t Engine::context() const {
+  return implementation_->options.context;
+}
+
+size_t Engine::bytes_per_token() const {
+  const Weights& weights = implementation_->weights;
+  size_t bytes = bytes_of(weights.head);
+  for (const Layer& layer : weights.layers)
+    bytes += bytes_of(layer.q) + bytes_of(layer.k) + bytes_of(layer.v) + bytes_of(layer.o) +
+             bytes_of(layer.gate) + bytes_of(layer.up) + bytes_of(layer.down);
+  return bytes;
+}
+
+}  // namespace cairn

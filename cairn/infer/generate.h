@@ -1,0 +1,59 @@
+// The generation loop: prompt in, text out as it comes.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cairn/base/function_ref.h"
+#include "cairn/infer/engine.h"
+#include "cairn/infer/sampler.h"
+#include "cairn/text/tokenizer.h"
+
+namespace cairn {
+
+struct GenerateOptions {
+  SamplingOptions sampling;
+  size_t max_tokens = 128;
+  // The text ends before the first of these. Empty strings are refused.
+  std::vector<std::string> stops;
+  // Go on behind end-of-text tokens (of the model's config and of the tokenizer).
+  bool ignore_eos = false;
+};
+
+enum class StopReason { eos, stop_string, max_tokens, context_full, cancelled };
+// "eos", "stop", "length", "context", "cancelled".
+std::string_view stop_reason_name(StopReason reason);
+
+struct Generation {
+  std::vector<int32_t> tokens;  // all that were drawn, the end-of-text token included
+  std::string text;             // what was shown: no special tokens, nothing of a stop string
+  StopReason reason = StopReason::max_tokens;
+  size_t prompt_tokens = 0;
+  size_t read_tokens = 0;      // decoded one by one after the prompt
+  double prefill_seconds = 0;  // reading the prompt
+  double decode_seconds = 0;   // everything after
+};
+
+// Sees each piece of text as soon as it is certain (whole UTF-8 characters, nothing that may become
+// a stop string). Called after every token, with an empty piece when nothing is certain; answers
+// whether to go on.
+using TextCallback = FunctionRef<bool(std::string_view piece)>;
+
+// Reads `prompt` behind what `session` holds and continues it. Only ids that the tokenizer knows
+// are drawn, also when the model's vocabulary is larger. Throws what Session::append and Sampler
+// throw; Error (usage) on an empty prompt. The session then holds the prompt and what was read.
+Generation generate(Session& session, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+                    const GenerateOptions& options, TextCallback on_text);
+// The same without anyone watching.
+Generation generate(Session& session, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+                    const GenerateOptions& options);
+
+// The tokens of a prompt with the tokenizer's own beginning of text, special tokens in the text
+// understood. A prompt without any tokens becomes the beginning of a text (bos, or else eos, which
+// separates documents). Throws Error (usage) when there is no such token either.
+std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view text);
+
+}  // namespace cairn
