@@ -1,0 +1,212 @@
+// cairn run: continue a prompt with a model.
+#include <fmt/core.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cairn/base/error.h"
+#include "cairn/base/file.h"
+#include "cairn/base/log.h"
+#include "cairn/base/progress.h"
+#include "cairn/cli/program.h"
+#include "cairn/cli/verbs.h"
+#include "cairn/infer/generate.h"
+#include "cairn/infer/text_model.h"
+#include "cairn/kernels/peak.h"
+
+namespace cairn {
+namespace {
+
+struct Options {
+  std::string model, prompt, file, precision = "f32";
+  std::vector<std::string> stops;
+  int64_t tokens = 128, top_k = 0, seed = 0, threads = 0, context = 0;
+  double temperature = 0.8, top_p = 0.95, min_p = 0, repetition_penalty = 1;
+  bool json = false, ignore_eos = false;
+};
+
+std::atomic<bool> interrupted{false};
+
+void note_interrupt(int /*signal*/) {
+  interrupted = true;
+}
+
+// The first Ctrl-C ends the text; a second one, the program.
+void catch_interrupt() {
+  struct sigaction action = {};
+  action.sa_handler = note_interrupt;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+[[noreturn]] void refuse(const std::string& subject, const std::string& expected,
+                         const std::string& found) {
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "reading the command line of cairn run",
+               .subject = subject,
+               .expected = expected,
+               .found = found});
+}
+
+DType read_precision(const std::string& word) {
+  if (word == "f32") return DType::f32;
+  if (word == "bf16") return DType::bf16;
+  refuse("--precision", "f32 or bf16", "\"" + word + "\"");
+}
+
+size_t not_negative(const std::string& name, int64_t value) {
+  if (value < 0) refuse(name, "0 or more", std::to_string(value));
+  return static_cast<size_t>(value);
+}
+
+std::string read_prompt(const Options& options) {
+  if (!options.file.empty() && !options.prompt.empty())
+    refuse("-f", "a prompt from -p or from -f", "both");
+  if (options.file.empty()) return options.prompt;
+  if (options.file != "-") return read_file(options.file);
+  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+}
+
+GenerateOptions generation_options(const Options& options) {
+  GenerateOptions result;
+  result.sampling = {.temperature = options.temperature,
+                     .top_k = options.top_k,
+                     .top_p = options.top_p,
+                     .min_p = options.min_p,
+                     .repetition_penalty = options.repetition_penalty,
+                     .seed = static_cast<uint64_t>(options.seed)};
+  result.max_tokens = not_negative("-n", options.tokens);
+  result.stops = options.stops;
+  result.ignore_eos = options.ignore_eos;
+  return result;
+}
+
+void check_fits(std::span<const int32_t> prompt, const Engine& engine) {
+  if (prompt.size() <= engine.context()) return;
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "reading the prompt",
+               .expected = fmt::format("at most {} tokens (the context)", engine.context()),
+               .found = std::to_string(prompt.size()),
+               .hint = "shorten the prompt, or use a model with a longer context"});
+}
+
+// What a generation took, beside what the machine could do.
+struct Speed {
+  double prompt_rate = 0;      // tokens a second
+  double rate = 0;             // tokens a second, one by one
+  double bandwidth = 0;        // bytes of weights read a second
+  double bandwidth_limit = 0;  // bytes this machine reads a second; 0: not measured
+  double share() const { return bandwidth_limit > 0 ? bandwidth / bandwidth_limit : 0; }
+};
+
+Speed measure_speed(const Generation& generation, const Engine& engine, ThreadTeam& team) {
+  // Below this the clock says little, and the measurement would take longer than the work.
+  constexpr size_t kFewTokens = 8;
+  constexpr size_t kBlock = size_t{256} << 20;  // larger than the caches
+  Speed speed;
+  if (generation.prefill_seconds > 0)
+    speed.prompt_rate = static_cast<double>(generation.prompt_tokens) / generation.prefill_seconds;
+  if (generation.read_tokens == 0 || generation.decode_seconds <= 0) return speed;
+  speed.rate = static_cast<double>(generation.read_tokens) / generation.decode_seconds;
+  speed.bandwidth = speed.rate * static_cast<double>(engine.bytes_per_token());
+  if (generation.read_tokens >= kFewTokens && !interrupted)
+    speed.bandwidth_limit = 1e9 * measure_read_bandwidth(kBlock, team, 0.1);
+  return speed;
+}
+
+void print_summary(const Generation& generation, const Speed& speed) {
+  std::string line = fmt::format("{} prompt tokens at {}/s, {} tokens at {}/s",
+                                 generation.prompt_tokens, format_count(speed.prompt_rate),
+                                 generation.tokens.size(), format_count(speed.rate));
+  if (speed.bandwidth_limit > 0)
+    line += fmt::format(", weights at {:.1f} GB/s: {:.2f} of memory bandwidth",
+                        1e-9 * speed.bandwidth, speed.share());
+  log_info(fmt::format("{}; ended by {}", line, stop_reason_name(generation.reason)));
+}
+
+void print_json(const Generation& generation, const Speed& speed) {
+  const nlohmann::json result = {
+      {"text", generation.text},
+      {"tokens", generation.tokens},
+      {"reason", stop_reason_name(generation.reason)},
+      {"prompt_tokens", generation.prompt_tokens},
+      {"prompt_tokens_per_second", speed.prompt_rate},
+      {"tokens_per_second", speed.rate},
+      {"weight_bytes_per_second", speed.bandwidth},
+      {"read_bandwidth", speed.bandwidth_limit},
+      {"bandwidth_share", speed.share()},
+  };
+  // A model may write bytes that are no UTF-8; JSON cannot hold them.
+  fmt::print("{}\n", result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
+int run(const Options& options) {
+  const EngineOptions engine_options{.weights = read_precision(options.precision),
+                                     .context = not_negative("--context", options.context)};
+  const GenerateOptions how = generation_options(options);
+  const std::string prompt = read_prompt(options);
+  ThreadTeam team(static_cast<int>(not_negative("--threads", options.threads)));
+  TextModel model(options.model, team, engine_options);
+  const std::vector<int32_t> tokens = encode_prompt(model.tokenizer(), prompt);
+  check_fits(tokens, model.engine());
+
+  catch_interrupt();
+  Session session = model.engine().start();
+  if (!options.json) fmt::print("{}", prompt);
+  const auto show = [&](std::string_view piece) {
+    if (!options.json && !piece.empty()) {
+      std::fwrite(piece.data(), 1, piece.size(), stdout);
+      std::fflush(stdout);
+    }
+    return !interrupted.load();
+  };
+  const Generation generation = generate(session, model.tokenizer(), tokens, how, show);
+  const Speed speed = measure_speed(generation, model.engine(), team);
+  if (options.json) {
+    print_json(generation, speed);
+  } else {
+    fmt::print("\n");
+    std::fflush(stdout);
+    print_summary(generation, speed);
+  }
+  return kExitDone;
+}
+
+std::function<int()> prepare(Arguments& arguments) {
+  auto options = std::make_shared<Options>();
+  Options& o = *options;
+  arguments.positional("MODEL", "a folder with config.json, model.safetensors, tokenizer.json",
+                       o.model);
+  arguments.option("-p,--prompt", "the text to continue", o.prompt);
+  arguments.option("-f,--file", "a file with the text to continue; - is standard input", o.file);
+  arguments.option("-n,--tokens", "most tokens to generate", o.tokens);
+  arguments.option("--temperature", "0 always takes the likeliest token", o.temperature);
+  arguments.option("--top-k", "draw among the K likeliest tokens; 0: all", o.top_k);
+  arguments.option("--top-p", "draw among the likeliest that sum to P; 1: all", o.top_p);
+  arguments.option("--min-p", "only tokens P times as likely as the likeliest; 0: all", o.min_p);
+  arguments.option("--repetition-penalty", "above 1 disfavours the last 64 tokens",
+                   o.repetition_penalty);
+  arguments.option("--seed", "the same seed gives the same text", o.seed);
+  arguments.option("--stop", "end before this text; may be given several times", o.stops);
+  arguments.option("--context", "most tokens of prompt and text; 0: the model's", o.context);
+  arguments.option("--precision", "of the weights in memory: f32 or bf16", o.precision);
+  arguments.option("--threads", "0: as many as the machine allows", o.threads);
+  arguments.flag("--ignore-eos", "go on behind the end of a text", o.ignore_eos);
+  arguments.flag("--json", "print one JSON object when done, nothing before", o.json);
+  return [options] { return run(*options); };
+}
+
+}  // namespace
+
+const Verb kRunVerb{.name = "run",
+                    .does = "Continue a prompt with a model",
+                    .example = "cairn run demo/model -p \"int main(\" -n 64 --temperature 0.7",
+                    .prepare = prepare};
+
+}  // namespace cairn
