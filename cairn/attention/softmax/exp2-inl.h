@@ -20,7 +20,12 @@ template <class D, class V>
 HWY_INLINE V exp2_fast(D d, V x) {
   const hn::RebindToSigned<D> di;
   const V round = hn::Set(d, 12582912.0F);  // 1.5 * 2^23: adding it rounds to a whole number
+#if HWY_TARGET == HWY_EMU128
+  const V low = hn::Set(d, -126.0F);
+  const V clamped = hn::IfThenElse(hn::Lt(x, low), low, x);  // its Max would drop NaN
+#else
   const V clamped = hn::Max(hn::Set(d, -126.0F), x);  // in this order MAXPS keeps NaN
+#endif
   const V shifted = hn::Add(clamped, round);
   const V f = hn::Sub(clamped, hn::Sub(shifted, round));
   V p = hn::Set(d, 1.3264727e-3F);
@@ -30,12 +35,7 @@ HWY_INLINE V exp2_fast(D d, V x) {
   p = hn::MulAdd(p, f, hn::Set(d, 0.69314698F));
   p = hn::MulAdd(p, f, hn::Set(d, 1.0F));
   const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
-  const V result = hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
-#if HWY_TARGET == HWY_EMU128 || HWY_TARGET == HWY_SCALAR
-  return hn::IfThenElse(hn::IsNaN(x), x, result);  // their Max drops NaN
-#else
-  return result;
-#endif
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
 }
 
 }  // namespace cairn::HWY_NAMESPACE

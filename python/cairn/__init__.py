@@ -1,0 +1,34 @@
+"""Cairn from Python: open a model folder, tokenise, look at logits, generate text.
+
+    import cairn
+
+    model = cairn.Model("demo/model")
+    print(model.generate("int main(", max_tokens=64, temperature=0.7).text)
+    logits = model.logits(model.tokenizer.encode("int main("))  # numpy, [tokens, vocab_size]
+
+The names are those of the C++ library (cairn/infer, cairn/text). What it throws arrives as
+cairn.Error with the same text: cairn.UsageError (also a ValueError) for wrong arguments,
+cairn.DataError for files that are not what they should be.
+"""
+
+from ._cairn import (
+    DataError,
+    Error,
+    Generation,
+    Model,
+    Session,
+    Tokenizer,
+    UsageError,
+    __version__,
+)
+
+__all__ = [
+    "DataError",
+    "Error",
+    "Generation",
+    "Model",
+    "Session",
+    "Tokenizer",
+    "UsageError",
+    "__version__",
+]

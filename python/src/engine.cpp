@@ -1,0 +1,248 @@
+#include "cairn/infer/engine.h"
+
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/vector.h>
+
+#include <filesystem>
+#include <mutex>
+
+#include "bindings.h"
+#include "cairn/base/error.h"
+#include "cairn/infer/generate.h"
+#include "cairn/text/tokenizer_json.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace cairn::python {
+namespace {
+
+DType dtype_of_word(const std::string& word, const char* argument) {
+  if (word == "f32") return DType::f32;
+  if (word == "bf16") return DType::bf16;
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "opening a model",
+               .subject = argument,
+               .expected = "\"f32\" or \"bf16\"",
+               .found = "\"" + word + "\""});
+}
+
+// A model folder with the threads that run it. One call at a time: Python threads queue here, with
+// the interpreter lock released.
+struct PythonModel {
+  PythonModel(const std::string& folder, int threads, const EngineOptions& options)
+      : team(threads), engine(load_model(folder), team, options) {
+    const Path file = Path(folder) / "tokenizer.json";
+    if (std::filesystem::exists(file))
+      tokenizer = std::make_unique<Tokenizer>(load_tokenizer(file));
+  }
+
+  const Tokenizer& need_tokenizer() const {
+    if (tokenizer) return *tokenizer;
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "using the model's tokenizer",
+                 .expected = "tokenizer.json beside the weights",
+                 .found = "no such file"});
+  }
+
+  ThreadTeam team;
+  Engine engine;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::recursive_mutex mutex;  // a stream callback may ask the model something
+};
+
+struct PythonSession {
+  PythonModel* model;  // kept alive by Python
+  Session session;
+};
+
+using Array1 = nb::ndarray<nb::numpy, float, nb::ndim<1>>;
+using Array2 = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+
+// Hands a block of floats over to numpy.
+template <class Array>
+Array to_numpy(std::vector<float>&& values, std::initializer_list<size_t> shape) {
+  auto* owned = new std::vector<float>(std::move(values));
+  const nb::capsule owner(owned,
+                          [](void* p) noexcept { delete static_cast<std::vector<float>*>(p); });
+  return Array(owned->data(), shape, owner);
+}
+
+Array1 append(PythonSession& self, const std::vector<int32_t>& tokens) {
+  std::vector<float> copy;
+  {
+    const nb::gil_scoped_release release;
+    const std::lock_guard lock(self.model->mutex);
+    const View1<const float> logits = self.session.append(tokens);
+    copy.assign(logits.begin(), logits.end());
+  }
+  const size_t size = copy.size();
+  return to_numpy<Array1>(std::move(copy), {size});
+}
+
+Array2 logits(PythonModel& self, const std::vector<int32_t>& tokens) {
+  const size_t vocab = self.engine.config().vocab_size;
+  std::vector<float> values;
+  {
+    const nb::gil_scoped_release release;
+    const std::lock_guard lock(self.mutex);
+    Session session = self.engine.start();
+    // Too many tokens are refused before anything is allocated for them.
+    values.resize(std::min(tokens.size(), session.room()) * vocab);
+    if (tokens.size() <= session.room())
+      session.append(tokens, {values.data(), tokens.size(), vocab});
+    else
+      session.append(tokens);
+  }
+  return to_numpy<Array2>(std::move(values), {tokens.size(), vocab});
+}
+
+// Calls back into Python with each piece of text; None or a true value goes on.
+class PythonCallback {
+ public:
+  explicit PythonCallback(const std::optional<nb::callable>& callback) : callback_(callback) {}
+
+  bool operator()(std::string_view piece) const {
+    const nb::gil_scoped_acquire acquire;
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+    if (!callback_ || piece.empty()) return true;
+    const nb::object text = nb::steal(
+        PyUnicode_DecodeUTF8(piece.data(), static_cast<Py_ssize_t>(piece.size()), "replace"));
+    const nb::object answer = (*callback_)(text);
+    return answer.is_none() || nb::cast<bool>(answer);
+  }
+
+ private:
+  const std::optional<nb::callable>& callback_;
+};
+
+Generation generate_text(PythonModel& self, const std::string& prompt, size_t max_tokens,
+                         double temperature, int64_t top_k, double top_p, double min_p,
+                         double repetition_penalty, uint64_t seed, std::vector<std::string> stop,
+                         bool ignore_eos, const std::optional<nb::callable>& stream) {
+  GenerateOptions options;
+  options.sampling = {.temperature = temperature,
+                      .top_k = top_k,
+                      .top_p = top_p,
+                      .min_p = min_p,
+                      .repetition_penalty = repetition_penalty,
+                      .seed = seed};
+  options.max_tokens = max_tokens;
+  options.stops = std::move(stop);
+  options.ignore_eos = ignore_eos;
+  const PythonCallback callback(stream);
+  const Tokenizer& tokenizer = self.need_tokenizer();
+  const nb::gil_scoped_release release;
+  const std::lock_guard lock(self.mutex);
+  Session session = self.engine.start();
+  return generate(session, tokenizer, encode_prompt(tokenizer, prompt), options, callback);
+}
+
+void bind_generation(nb::module_& module) {
+  nb::class_<Generation>(module, "Generation", "What generate() made.")
+      .def_prop_ro("text",
+                   [](const Generation& self) {
+                     return nb::steal(PyUnicode_DecodeUTF8(
+                         self.text.data(), static_cast<Py_ssize_t>(self.text.size()), "replace"));
+                   })
+      .def_ro("tokens", &Generation::tokens)
+      .def_prop_ro(
+          "reason",
+          [](const Generation& self) { return std::string(stop_reason_name(self.reason)); })
+      .def_ro("prompt_tokens", &Generation::prompt_tokens)
+      .def_ro("prefill_seconds", &Generation::prefill_seconds)
+      .def_ro("decode_seconds", &Generation::decode_seconds)
+      .def("__repr__", [](nb::handle self) {
+        return nb::str("Generation(text={!r}, tokens={}, reason={!r})")
+            .format(self.attr("text"), nb::len(nb::object(self.attr("tokens"))),
+                    self.attr("reason"));
+      });
+}
+
+void bind_session(nb::module_& module) {
+  nb::class_<PythonSession>(module, "Session",
+                            "One text being read and continued, with its attention cache.")
+      .def("append", append, "tokens"_a,
+           "Reads tokens behind those read so far; the logits that follow the last, [vocab_size].")
+      .def_prop_ro("tokens",
+                   [](const PythonSession& self) {
+                     const auto tokens = self.session.tokens();
+                     return std::vector<int32_t>(tokens.begin(), tokens.end());
+                   })
+      .def("__len__", [](const PythonSession& self) { return self.session.length(); })
+      .def_prop_ro("room", [](const PythonSession& self) { return self.session.room(); })
+      .def(
+          "truncate",
+          [](PythonSession& self, size_t length) {
+            const nb::gil_scoped_release release;
+            const std::lock_guard lock(self.model->mutex);
+            self.session.truncate(length);
+          },
+          "length"_a, "Forgets all tokens from `length` on.")
+      .def(
+          "fork",
+          [](PythonSession& self) {
+            const nb::gil_scoped_release release;
+            const std::lock_guard lock(self.model->mutex);
+            return new PythonSession{self.model, self.session.fork()};
+          },
+          nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(),
+          "An independent text that continues from here.");
+}
+
+void bind_model(nb::module_& module) {
+  nb::class_<PythonModel>(module, "Model", "A Hugging Face folder opened for generating text.")
+      .def(
+          "__init__",
+          [](PythonModel* self, nb::handle path, int threads, const std::string& precision,
+             const std::string& cache, size_t context) {
+            const nb::object folder = nb::steal(PyOS_FSPath(path.ptr()));
+            if (!folder.is_valid()) nb::raise_python_error();
+            const std::string text = nb::cast<std::string>(folder);
+            const EngineOptions options{.weights = dtype_of_word(precision, "precision"),
+                                        .cache = dtype_of_word(cache, "cache"),
+                                        .context = context};
+            const nb::gil_scoped_release release;
+            new (self) PythonModel(text, threads, options);
+          },
+          "folder"_a, "threads"_a = 0, "precision"_a = "f32", "cache"_a = "f32", "context"_a = 0,
+          "folder: with config.json and model.safetensors; tokenizer.json only for text.\n"
+          "threads: 0 takes what the machine allows. precision, cache: of weights and of keys and\n"
+          "values in memory, f32 or bf16. context: most tokens of a text, 0 as the model says.")
+      .def_prop_ro("tokenizer", &PythonModel::need_tokenizer, nb::rv_policy::reference_internal)
+      .def_prop_ro("vocab_size", [](const PythonModel& m) { return m.engine.config().vocab_size; })
+      .def_prop_ro("context", [](const PythonModel& m) { return m.engine.context(); })
+      .def_prop_ro("layers", [](const PythonModel& m) { return m.engine.config().layers; })
+      .def_prop_ro("hidden_size",
+                   [](const PythonModel& m) { return m.engine.config().hidden_size; })
+      .def_prop_ro("threads", [](const PythonModel& m) { return m.team.size(); })
+      .def("logits", logits, "tokens"_a,
+           "The logits that follow each of the tokens: numpy, float32, [tokens, vocab_size].")
+      .def(
+          "start",
+          [](PythonModel& self) {
+            const nb::gil_scoped_release release;
+            const std::lock_guard lock(self.mutex);
+            return new PythonSession{&self, self.engine.start()};
+          },
+          nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(), "A new, empty text.")
+      .def("generate", generate_text, "prompt"_a, "max_tokens"_a = 128, "temperature"_a = 1.0,
+           "top_k"_a = 0, "top_p"_a = 1.0, "min_p"_a = 0.0, "repetition_penalty"_a = 1.0,
+           "seed"_a = 0, "stop"_a = std::vector<std::string>(), "ignore_eos"_a = false,
+           "stream"_a = nb::none(),
+           "Continues a text. stream(piece) sees each piece of text as it comes; False ends it.\n"
+           "The other arguments are those of cairn/infer/sampler.h; temperature 0 is greedy.");
+}
+
+}  // namespace
+
+void bind_engine(nb::module_& module) {
+  bind_generation(module);
+  bind_session(module);
+  bind_model(module);
+}
+
+}  // namespace cairn::python
