@@ -3,7 +3,9 @@
 namespace cairn {
 
 std::span<const VerbGroup> verb_groups() {
-  static const std::vector<VerbGroup> groups = {};
+  static const std::vector<VerbGroup> groups = {
+      {"Data and tokens", {&kDataVerb}},
+  };
   return groups;
 }
 

@@ -1,0 +1,296 @@
+// `cairn data`: text files into token shards, and a look into them.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cairn/base/error.h"
+#include "cairn/base/hash.h"
+#include "cairn/base/progress.h"
+#include "cairn/cli/verbs.h"
+#include "cairn/data/dataset.h"
+#include "cairn/data/loader.h"
+#include "cairn/io/json.h"
+#include "cairn/text/tokenizer_json.h"
+
+namespace cairn {
+namespace {
+
+constexpr Split kSplits[] = {Split::training, Split::held_out};
+
+// "held-out" in sentences; split_name() is for files and JSON.
+std::string_view spoken(Split split) {
+  return split == Split::training ? "training" : "held-out";
+}
+
+[[noreturn]] void wrong_use(const std::string& doing, const std::string& expected,
+                            const std::string& found, const std::string& hint = "") {
+  throw Error({.kind = ErrorKind::usage,
+               .doing = doing,
+               .expected = expected,
+               .found = found,
+               .hint = hint});
+}
+
+uint64_t at_least(int64_t value, int64_t least, const std::string& option) {
+  if (value < least)
+    wrong_use("reading " + option, "at least " + std::to_string(least), std::to_string(value));
+  return static_cast<uint64_t>(value);
+}
+
+Json split_json(const SplitInfo& split) {
+  return {{"documents", split.documents},
+          {"bytes", split.bytes},
+          {"tokens", split.tokens},
+          {"shards", split.shards.size()}};
+}
+
+Json dataset_json(const std::string& folder, const DatasetInfo& info) {
+  return {{"dataset", folder},
+          {"vocab_size", info.vocab_size},
+          {"tokenizer", hex64(info.tokenizer)},
+          {"training", split_json(info.training)},
+          {"held_out", split_json(info.held_out)}};
+}
+
+void print_splits(const DatasetInfo& info) {
+  fmt::print("           {:>10} {:>12} {:>10} {:>7}  {}\n", "documents", "text", "tokens", "shards",
+             "bytes a token");
+  for (const Split which : kSplits) {
+    const SplitInfo& split = info.split(which);
+    // Each document ends with a token that stands for no text.
+    const uint64_t text_tokens = split.tokens - std::min(split.tokens, split.documents);
+    fmt::print("{:<10} {:>10} {:>12} {:>10} {:>7}  {}\n", spoken(which), split.documents,
+               format_bytes(split.bytes), format_count(static_cast<double>(split.tokens)),
+               split.shards.size(),
+               text_tokens == 0 ? std::string("-")
+                                : fmt::format("{:.3f}", static_cast<double>(split.bytes) /
+                                                            static_cast<double>(text_tokens)));
+  }
+}
+
+// ---- pack ----
+
+struct PackArguments {
+  std::vector<std::string> from;
+  std::string tokenizer;
+  std::string out;
+  double held_out_fraction = CorpusOptions{}.held_out_fraction;
+  int64_t max_file_bytes = static_cast<int64_t>(CorpusOptions{}.max_file_bytes);
+  int64_t shard_tokens = static_cast<int64_t>(PackOptions{}.shard_tokens);
+  int64_t threads = 0;
+  bool json = false;
+};
+
+Json report_json(const CorpusReport& report) {
+  return {{"binary", report.binary},       {"too_small", report.too_small},
+          {"too_large", report.too_large}, {"unreadable", report.unreadable},
+          {"copies", report.copies},       {"near_duplicates", report.near_duplicates}};
+}
+
+int run_pack(const PackArguments& arguments) {
+  ThreadTeam team(static_cast<int>(arguments.threads));
+  const Tokenizer tokenizer = load_tokenizer(arguments.tokenizer);
+  CorpusOptions where;
+  where.roots.assign(arguments.from.begin(), arguments.from.end());
+  where.held_out_fraction = arguments.held_out_fraction;
+  where.max_file_bytes = at_least(arguments.max_file_bytes, 1, "--max-file-bytes");
+  PackOptions how;
+  how.shard_tokens = at_least(arguments.shard_tokens, 1, "--shard-tokens");
+  how.show_progress = !arguments.json;
+  const Corpus corpus = gather_corpus(where, team);
+  const DatasetInfo info = pack_dataset(corpus, tokenizer, arguments.out, how, team);
+  const CorpusReport& report = corpus.report;
+  if (arguments.json) {
+    Json line = dataset_json(arguments.out, info);
+    line["left_out"] = report_json(report);
+    fmt::print("{}", json_line(line));
+    return 0;
+  }
+  print_splits(info);
+  fmt::print(
+      "left out: {} binary, {} too small, {} too large, {} unreadable files, {} copies of "
+      "others\n",
+      report.binary, report.too_small, report.too_large, report.unreadable, report.copies);
+  fmt::print("refused: {} held-out files, near-duplicates of training files\n",
+             report.near_duplicates);
+  return 0;
+}
+
+std::function<int()> prepare_pack(Arguments& arguments) {
+  auto options = std::make_shared<PackArguments>();
+  arguments.option("--from", "folder or file with text; may be given again", options->from);
+  arguments.option("--tokenizer", "folder with tokenizer.json", options->tokenizer);
+  arguments.option("-o,--out", "folder for the dataset", options->out);
+  arguments.option("--held-out-fraction",
+                   "share of files kept from training (0.05); as for cairn tokenizer train",
+                   options->held_out_fraction);
+  arguments.option("--max-file-bytes", "larger files are left out (8 MiB)",
+                   options->max_file_bytes);
+  arguments.option("--shard-tokens", "a new file begins after so many (268435456)",
+                   options->shard_tokens);
+  arguments.option("--threads", "threads (all allowed)", options->threads);
+  arguments.flag("--json", "print JSON", options->json);
+  return [options] {
+    if (options->from.empty() || options->tokenizer.empty() || options->out.empty())
+      wrong_use("packing a dataset", "--from FOLDER, --tokenizer FOLDER and --out FOLDER",
+                options->from.empty()        ? "no --from"
+                : options->tokenizer.empty() ? "no --tokenizer"
+                                             : "no --out",
+                "cairn data pack --help shows an example");
+    return run_pack(*options);
+  };
+}
+
+// ---- stat ----
+
+struct StatArguments {
+  std::string folder;
+  bool verify = false;
+  bool json = false;
+};
+
+// Reads every token, so that every block's hash and every id is checked.
+void verify(const TokenStream& stream, ProgressCount& progress) {
+  std::vector<int32_t> tokens;
+  for (size_t i = 0; i < stream.shards(); ++i) {
+    const Shard& shard = stream.shard(i);
+    for (uint64_t begin = 0; begin < shard.info().tokens; begin += tokens.size()) {
+      tokens.resize(std::min<uint64_t>(uint64_t{1} << 20, shard.info().tokens - begin));
+      shard.read(begin, tokens);
+      progress.advance(tokens.size());
+    }
+  }
+}
+
+int run_stat(const StatArguments& arguments) {
+  const TokenStream training(arguments.folder, Split::training);
+  const TokenStream held_out(arguments.folder, Split::held_out);
+  if (arguments.verify) {
+    ProgressCount progress(
+        "verifying", training.tokens() + held_out.tokens(), "tokens",
+        arguments.json ? ProgressLine::Style::quiet : ProgressLine::Style::automatic);
+    verify(training, progress);
+    verify(held_out, progress);
+    progress.finish();
+  }
+  const DatasetInfo& info = training.dataset();
+  if (arguments.json) {
+    Json line = dataset_json(arguments.folder, info);
+    line["verified"] = arguments.verify;
+    fmt::print("{}", json_line(line));
+    return 0;
+  }
+  fmt::print("{}: {} tokens in the vocabulary, tokenizer {}\n", arguments.folder, info.vocab_size,
+             hex64(info.tokenizer));
+  print_splits(info);
+  if (arguments.verify) fmt::print("every block is as it was written\n");
+  return 0;
+}
+
+std::function<int()> prepare_stat(Arguments& arguments) {
+  auto options = std::make_shared<StatArguments>();
+  arguments.positional("FOLDER", "a dataset, as cairn data pack makes it", options->folder);
+  arguments.flag("--verify", "read everything and check every hash", options->verify);
+  arguments.flag("--json", "print JSON", options->json);
+  return [options] { return run_stat(*options); };
+}
+
+// ---- sample ----
+
+struct SampleArguments {
+  std::string folder;
+  std::string tokenizer;
+  std::string split = "training";
+  int64_t index = 0;
+  int64_t length = 512;
+  int64_t seed = 0;
+  bool json = false;
+};
+
+Split split_of(const std::string& name) {
+  for (const Split split : kSplits)
+    if (name == split_name(split)) return split;
+  wrong_use("reading --split", "training or held_out", name);
+}
+
+// The tokenizer in the dataset's folder, or another that must be equal.
+Tokenizer tokenizer_of(const SampleArguments& arguments, const DatasetInfo& info) {
+  const std::string& folder = arguments.tokenizer.empty() ? arguments.folder : arguments.tokenizer;
+  Tokenizer tokenizer = load_tokenizer(folder);
+  if (tokenizer.fingerprint() != info.tokenizer)
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "decoding a sample of " + arguments.folder,
+                 .subject = "tokenizer " + folder,
+                 .expected = "fingerprint " + hex64(info.tokenizer),
+                 .found = hex64(tokenizer.fingerprint())});
+  return tokenizer;
+}
+
+int run_sample(const SampleArguments& arguments) {
+  const uint64_t index = at_least(arguments.index, 0, "--index");
+  const TokenStream stream(arguments.folder, split_of(arguments.split));
+  const BatchMaker maker(stream, {.sequences = 1,
+                                  .length = at_least(arguments.length, 1, "--length"),
+                                  .seed = static_cast<uint64_t>(arguments.seed)});
+  const Tokenizer tokenizer = tokenizer_of(arguments, stream.dataset());
+  const SamplePlace place = maker.sampler().place(index);
+  const Batch batch = maker.batch(index);
+  const std::vector<std::string> files = maker.files(index);
+  const std::string text = tokenizer.decode(batch.tokens);
+  const std::string shard = stream.shard(place.shard).path().filename().string();
+  if (arguments.json) {
+    fmt::print("{}", json_line({{"index", index},
+                                {"epoch", maker.sampler().epoch_of(index)},
+                                {"shard", shard},
+                                {"offset", place.offset},
+                                {"files", files},
+                                {"tokens", batch.tokens}}));
+    return 0;
+  }
+  fmt::print("sample {} of {} an epoch: {}, tokens {} to {}\n", index,
+             maker.sampler().samples_per_epoch(), shard, place.offset,
+             place.offset + batch.tokens.size());
+  for (const std::string& file : files) fmt::print("  {}\n", file);
+  fmt::print("\n{}\n", text);
+  return 0;
+}
+
+std::function<int()> prepare_sample(Arguments& arguments) {
+  auto options = std::make_shared<SampleArguments>();
+  arguments.positional("FOLDER", "a dataset, as cairn data pack makes it", options->folder);
+  arguments.option("--index", "which sample, counted over all epochs (0)", options->index);
+  arguments.option("--length", "tokens a sample (512)", options->length);
+  arguments.option("--seed", "of the order, as in training (0)", options->seed);
+  arguments.option("--split", "training or held_out", options->split);
+  arguments.option("--tokenizer", "folder with tokenizer.json (the dataset's own)",
+                   options->tokenizer);
+  arguments.flag("--json", "print JSON", options->json);
+  return [options] { return run_sample(*options); };
+}
+
+}  // namespace
+
+const Verb kDataVerb{
+    .name = "data",
+    .does = "Turn text files into token shards, and look into them",
+    .example = "cairn data pack --from /usr/include --tokenizer tok --out dataset",
+    .prepare = nullptr,
+    .subverbs = {
+        {.name = "pack",
+         .does = "Split text files into training and held-out parts and tokenise them",
+         .example = "cairn data pack --from /usr/include --from notes --tokenizer tok --out "
+                    "dataset",
+         .prepare = prepare_pack},
+        {.name = "stat",
+         .does = "Show how much a dataset holds",
+         .example = "cairn data stat dataset --verify",
+         .prepare = prepare_stat},
+        {.name = "sample",
+         .does = "Show what the trainer sees as sample k",
+         .example = "cairn data sample dataset --index 1000000000 --length 256",
+         .prepare = prepare_sample},
+    }};
+
+}  // namespace cairn
