@@ -1,0 +1,260 @@
+// `cairn inspect`: what a safetensors file, a set of shards or a model folder holds. Reads headers
+// only, so it is as quick for 100 GB as for a toy.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cairn/base/error.h"
+#include "cairn/base/progress.h"
+#include "cairn/cli/verbs.h"
+#include "cairn/io/json.h"
+#include "cairn/io/safetensors.h"
+#include "cairn/model/architecture.h"
+
+namespace cairn {
+namespace {
+
+struct Options {
+  std::string path;
+  bool all = false;
+  bool json = false;
+};
+
+// What was found at the path; either part may be missing.
+struct Findings {
+  std::optional<TensorArchive> archive;
+  std::optional<ModelConfig> config;
+};
+
+constexpr size_t kCacheSample = 256;  // tokens; enough that rounding in a cache does not show
+
+// Estimates in bytes, by what they are for.
+struct MemoryEstimate {
+  double weights_f32 = 0;
+  double weights_bf16 = 0;
+  double cache_bf16 = 0;  // of a whole context
+  double training = 0;    // f32 weights, gradients and AdamW's two moments; activations excluded
+};
+
+MemoryEstimate estimate_memory(const ModelConfig& config) {
+  const auto count = static_cast<double>(parameter_count(config));
+  const auto cache = make_attention(config)->make_cache(kCacheSample, DType::bf16);
+  const double bytes_a_token = static_cast<double>(cache->bytes()) / kCacheSample;
+  return {.weights_f32 = 4 * count,
+          .weights_bf16 = 2 * count,
+          .cache_bf16 = bytes_a_token * static_cast<double>(config.layers) *
+                        static_cast<double>(config.context_length),
+          .training = 16 * count};
+}
+
+ModelConfig read_config_file(const Path& path) {
+  const Json document = read_json(path);
+  return read_model_config(JsonField(document, path.string()));
+}
+
+Findings look(const Path& path) {
+  Findings findings;
+  if (!std::filesystem::exists(path))
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "inspecting " + path.string(),
+                 .found = "no such file or folder"});
+  if (!std::filesystem::is_directory(path)) {
+    if (path.filename() == "config.json")
+      findings.config = read_config_file(path);
+    else
+      findings.archive.emplace(path);
+    return findings;
+  }
+  const bool has_config = std::filesystem::exists(path / "config.json");
+  if (has_config) findings.config = read_config_file(path / "config.json");
+  // A folder with only a configuration is one half of a model; without it, the archive's own
+  // message says what is missing.
+  if (!has_config || std::filesystem::exists(path / "model.safetensors") ||
+      std::filesystem::exists(path / "model.safetensors.index.json"))
+    findings.archive.emplace(path);
+  return findings;
+}
+
+std::string show_option(const OptionValue& value) {
+  if (const auto* boolean = std::get_if<bool>(&value)) return *boolean ? "true" : "false";
+  if (const auto* integer = std::get_if<int64_t>(&value)) return fmt::format("{}", *integer);
+  if (const auto* number = std::get_if<double>(&value)) return fmt::format("{:g}", *number);
+  if (const auto* text = std::get_if<std::string>(&value)) return *text;
+  std::string list = "[";
+  for (const double number : std::get<std::vector<double>>(value))
+    list += fmt::format("{}{:g}", list.size() == 1 ? "" : ", ", number);
+  return list + "]";
+}
+
+std::string bytes_text(double bytes) {
+  return format_bytes(static_cast<uint64_t>(bytes));
+}
+
+void print_model(const ModelConfig& c) {
+  const MemoryEstimate memory = estimate_memory(c);
+  std::string options;
+  for (const auto& [key, value] : c.attention.values)
+    options += fmt::format(", {} {}", key, show_option(value));
+  fmt::print("model       {}, {} parameters\n", c.architecture,
+             format_count(static_cast<double>(parameter_count(c))));
+  fmt::print("  shape     {} layers, hidden {}, intermediate {}\n", c.layers, c.hidden_size,
+             c.intermediate_size);
+  fmt::print("  attention {} heads on {} key-value heads of {}; {}{}\n", c.heads, c.kv_heads,
+             c.head_dim, c.attention.mechanism, options);
+  fmt::print("  tokens    vocabulary {}, context {}, {} embedding\n", c.vocab_size,
+             c.context_length, c.tie_embeddings ? "tied" : "untied");
+  fmt::print("  memory    weights {} (f32) or {} (bf16); cache of a whole context {} (bf16)\n",
+             bytes_text(memory.weights_f32), bytes_text(memory.weights_bf16),
+             bytes_text(memory.cache_bf16));
+  fmt::print("  training  {} for weights, gradients and AdamW, and activations\n",
+             bytes_text(memory.training));
+}
+
+// Tensors that differ only in the number of their layer, as one line of the table.
+struct Row {
+  std::string name;
+  std::string dtype;
+  Shape shape;
+  size_t count = 0;
+  uint64_t bytes = 0;
+};
+
+// "model.layers.7.mlp.up_proj.weight" as "model.layers.*.mlp.up_proj.weight".
+std::string without_number(const std::string& name) {
+  for (size_t begin = 0; begin < name.size();) {
+    const size_t end = std::min(name.find('.', begin), name.size());
+    const std::string_view part(name.data() + begin, end - begin);
+    if (!part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos)
+      return name.substr(0, begin) + "*" + name.substr(end);
+    begin = end + 1;
+  }
+  return name;
+}
+
+std::vector<Row> make_rows(const StoredTensors& tensors, bool all) {
+  std::vector<Row> rows;
+  std::map<std::string, size_t> known;  // by name, type and shape
+  for (const auto& [name, tensor] : tensors) {
+    const std::string shown = all ? name : without_number(name);
+    const std::string key = shown + "\n" + tensor.dtype + "\n" + to_string(tensor.shape);
+    const auto [place, fresh] = known.emplace(key, rows.size());
+    if (fresh) rows.push_back({shown, tensor.dtype, tensor.shape});
+    Row& row = rows[place->second];
+    ++row.count;
+    row.bytes += tensor.bytes.size();
+  }
+  return rows;
+}
+
+// A name as it may be shown: what a file's names hold is not for the terminal to interpret.
+std::string printable(const std::string& name) {
+  const std::string text = in_quotes(name, 200);
+  return text.substr(1, text.size() - 2);
+}
+
+struct Totals {
+  uint64_t elements = 0;
+  uint64_t bytes = 0;
+};
+
+Totals totals(const StoredTensors& tensors) {
+  Totals sum;
+  for (const auto& [name, tensor] : tensors) {
+    sum.elements += element_count(tensor.shape);
+    sum.bytes += tensor.bytes.size();
+  }
+  return sum;
+}
+
+void print_archive(const TensorArchive& archive, bool all) {
+  for (const TensorFileFacts& file : archive.files()) {
+    fmt::print("file        {}: header {}, data {}\n", printable(file.path.string()),
+               format_bytes(file.header_bytes), format_bytes(file.data_bytes));
+    for (const auto& [key, value] : file.metadata)
+      fmt::print("  {} = {}\n", printable(key), in_quotes(value));
+  }
+  const std::vector<Row> rows = make_rows(archive.tensors(), all);
+  size_t name_width = 6;
+  size_t shape_width = 5;
+  for (const Row& row : rows) {
+    name_width = std::max(name_width, printable(row.name).size());
+    shape_width = std::max(shape_width, to_string(row.shape).size());
+  }
+  fmt::print("\n{:<{}}  {:>5}  {:<7}  {:<{}}  {:>10}\n", "tensor", name_width, "count", "type",
+             "shape", shape_width, "size");
+  for (const Row& row : rows)
+    fmt::print("{:<{}}  {:>5}  {:<7}  {:<{}}  {:>10}\n", printable(row.name), name_width, row.count,
+               row.dtype, to_string(row.shape), shape_width, format_bytes(row.bytes));
+  const Totals sum = totals(archive.tensors());
+  fmt::print("{} tensors, {} elements, {}\n", archive.tensors().size(), sum.elements,
+             format_bytes(sum.bytes));
+}
+
+Json model_json(const ModelConfig& config) {
+  const MemoryEstimate memory = estimate_memory(config);
+  return {{"config", write_model_config(config, DType::f32)},
+          {"parameters", parameter_count(config)},
+          {"memory_bytes",
+           {{"weights_f32", static_cast<uint64_t>(memory.weights_f32)},
+            {"weights_bf16", static_cast<uint64_t>(memory.weights_bf16)},
+            {"cache_bf16", static_cast<uint64_t>(memory.cache_bf16)},
+            {"training_without_activations", static_cast<uint64_t>(memory.training)}}}};
+}
+
+Json archive_json(const TensorArchive& archive) {
+  Json files = Json::array();
+  for (const TensorFileFacts& file : archive.files())
+    files.push_back({{"path", file.path.string()},
+                     {"header_bytes", file.header_bytes},
+                     {"data_bytes", file.data_bytes},
+                     {"metadata", file.metadata}});
+  Json tensors = Json::array();
+  for (const auto& [name, tensor] : archive.tensors())
+    tensors.push_back({{"name", name},
+                       {"dtype", tensor.dtype},
+                       {"shape", tensor.shape},
+                       {"bytes", tensor.bytes.size()},
+                       {"file", tensor.file}});
+  const Totals sum = totals(archive.tensors());
+  return {
+      {"files", files},
+      {"tensors", tensors},
+      {"totals",
+       {{"tensors", archive.tensors().size()}, {"elements", sum.elements}, {"bytes", sum.bytes}}}};
+}
+
+int run_inspect(const Options& options) {
+  const Findings findings = look(options.path);
+  if (options.json) {
+    Json result = {{"path", options.path}};
+    if (findings.config) result["model"] = model_json(*findings.config);
+    if (findings.archive) result.update(archive_json(*findings.archive));
+    fmt::print("{}", write_json(result));
+    return 0;
+  }
+  if (findings.config) print_model(*findings.config);
+  if (findings.archive) print_archive(*findings.archive, options.all);
+  return 0;
+}
+
+std::function<int()> prepare(Arguments& arguments) {
+  auto options = std::make_shared<Options>();
+  arguments.positional("PATH", "a safetensors file, an index of shards, or a model folder",
+                       options->path);
+  arguments.flag("--all", "list every tensor, not one line for all layers", options->all);
+  arguments.flag("--json", "print JSON, with every tensor", options->json);
+  return [options] { return run_inspect(*options); };
+}
+
+}  // namespace
+
+const Verb kInspectVerb{.name = "inspect",
+                        .does = "Show what a model folder or safetensors file holds",
+                        .example =
+                            "cairn inspect runs/demo/model\n"
+                            "cairn inspect model.safetensors --json",
+                        .prepare = prepare};
+
+}  // namespace cairn
