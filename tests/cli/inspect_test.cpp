@@ -62,7 +62,7 @@ TEST_F(Inspect, DescribesAModelFolderWithOneLineForAllLayers) {
   EXPECT_EQ(ran.code, 0) << ran.err;
   EXPECT_THAT(ran.out, HasSubstr("3 layers, hidden 16, intermediate 24"));
   EXPECT_THAT(ran.out, HasSubstr("4 heads on 2 key-value heads of 4; softmax, rope_theta 10000"));
-  EXPECT_THAT(ran.out, HasSubstr("model.layers.*.mlp.up_proj.weight                     3  BF16"));
+  EXPECT_THAT(ran.out, HasSubstr("model.layers.*.mlp.up_proj.weight                   3  BF16"));
   EXPECT_THAT(ran.out, Not(HasSubstr("model.layers.0.")));
   EXPECT_THAT(ran.out, HasSubstr("format = \"pt\""));
   EXPECT_THAT(ran.out, HasSubstr("29 tensors, " + std::to_string(count_) + " elements"));
