@@ -2,6 +2,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
@@ -97,7 +99,7 @@ class CommandLine final : public Arguments {
       : title_(std::move(title)), app_(verb.does, title_) {
     app_.set_help_flag("-h,--help", "show this page");
     app_.get_formatter()->column_width(32);
-    if (verb.example != nullptr) app_.footer(std::string("Example:\n  ") + verb.example);
+    app_.footer(example_text(verb));
   }
 
   void positional(const std::string& name, const std::string& help, std::string& target,
@@ -226,6 +228,20 @@ class CommandLine final : public Arguments {
 };
 
 }  // namespace
+
+std::string example_text(const Verb& verb) {
+  if (verb.example == nullptr) return "";
+  std::string text = "Example:";
+  std::string_view rest = verb.example;
+  while (!rest.empty()) {
+    const size_t end = std::min(rest.find('\n'), rest.size());
+    std::string_view line = rest.substr(0, end);
+    line.remove_prefix(std::min(line.find_first_not_of(' '), line.size()));
+    text += "\n  " + std::string(line);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return text;
+}
 
 int parse_and_run(const Verb& verb, const std::string& title,
                   std::span<const std::string> arguments) {

@@ -8,6 +8,9 @@
 
 namespace cairn {
 
+// The example of `verb` under a heading, each line of it indented; empty when it has none.
+std::string example_text(const Verb& verb);
+
 // Declares the arguments of `verb`, reads `arguments` into them and runs its action; returns the
 // action's exit code. `title` is what the user typed to get here ("cairn data pack"). --help prints
 // the verb's page and returns 0. Every verb also takes --quiet and --log-level.

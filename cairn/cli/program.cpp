@@ -47,7 +47,7 @@ void print_subverbs(const Verb& verb, const std::string& title) {
   std::vector<const Verb*> subverbs;
   for (const Verb& subverb : verb.subverbs) subverbs.push_back(&subverb);
   print_verbs(subverbs);
-  if (verb.example != nullptr) fmt::print("\nExample:\n  {}\n", verb.example);
+  fmt::print("\n{}\n", example_text(verb));
 }
 
 [[noreturn]] void throw_unknown_verb(const std::string& title, const std::string& word,

@@ -4,7 +4,9 @@ namespace cairn {
 
 std::span<const VerbGroup> verb_groups() {
   static const std::vector<VerbGroup> groups = {
-      {"Data and tokens", {&kDataVerb}},
+      {"Make a model", {&kDataVerb}},
+      {"Use a model", {&kRunVerb, &kInspectVerb}},
+      {"Measure", {&kBenchVerb}},
   };
   return groups;
 }

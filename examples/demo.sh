@@ -1,0 +1,75 @@
+#!/bin/sh
+# The main job from end to end: this machine's own text into a tokenizer, a dataset, a trained model
+# and completions. `./dev demo` builds the program and calls this.
+#
+#   demo.sh [--quick] [--out FOLDER]    --quick: one minute of training instead of four
+set -eu
+cd "$(dirname "$0")/.."
+
+out=demo
+minutes=4
+while [ $# -gt 0 ]; do
+  case $1 in
+    --quick) minutes=1 ;;
+    --out)
+      out=$2
+      shift
+      ;;
+    *)
+      echo "demo: unknown argument $1" >&2
+      exit 2
+      ;;
+  esac
+  shift
+done
+
+cairn=build/release/cairn
+say() { printf '\n== %s\n' "$*"; }
+
+# The text that every Debian machine with a compiler has, and what packages.txt brings along.
+set --
+for folder in /usr/include /usr/lib/gcc /usr/share/common-licenses /usr/share/doc \
+  /usr/share/perl /usr/share/cmake-* /usr/share/gnuplot; do
+  [ -d "$folder" ] && set -- "$@" --from "$folder"
+done
+
+rm -rf "$out"
+mkdir -p "$out"
+
+say "tokenizer: 4096 tokens from this machine's headers, licences and documents"
+$cairn tokenizer train "$@" --vocab-size 4096 --out "$out/tokenizer"
+
+say "dataset: files split by path, near-duplicates of training files refused"
+$cairn data pack "$@" --tokenizer "$out/tokenizer" --out "$out/dataset"
+
+say "training for $minutes minutes"
+$cairn train examples/demo.toml "--data.folder=$out/dataset" "--run.folder=$out/run" \
+  "--run.time=${minutes}m" --json >"$out/result.json"
+model=$out/run/model
+
+say "held-out files: bits a byte"
+# bits NAME BYTES: what a compressor makes of the held-out files, all in one stream.
+held_out() { tr '\n' '\0' <"$out/dataset/held_out.files" | xargs -0 cat; }
+bytes=$(held_out | wc -c)
+bits() {
+  awk -v name="$1" -v n="$2" -v all="$bytes" 'BEGIN { printf "  %-9s %.3f\n", name, 8 * n / all }'
+}
+sed 's/.*"bits_per_byte":\([0-9.]*\).*/\1/' "$out/result.json" |
+  awk '{ printf "  %-9s %.3f\n", "cairn", $1 }'
+bits "gzip -9" "$(held_out | gzip -9 | wc -c)"
+bits "xz -9e" "$(held_out | xz -9e -T1 | wc -c)"
+echo "  (xz sees the held-out files' own repetition; the model reads each one for the first time)"
+
+for prompt in '#include <std' 'int main(int argc, char **' '/* Copyright (C) '; do
+  say "$prompt"
+  $cairn run "$model" -p "$prompt" -n 60 --temperature 0.6 --seed 1 --quiet
+  echo
+done
+
+say "$model opens in Hugging Face transformers as it is. Next:"
+cat <<END
+  $cairn run $model -p 'static inline' --temperature 0.8
+  $cairn train examples/demo.toml --run.time=30m --run.folder=longer --data.folder=$out/dataset
+  $cairn plot $out/run
+  $cairn inspect $model/model.safetensors
+END
