@@ -99,6 +99,21 @@ TokenStream::TokenStream(const Path& folder, Split split)
                  .found = fmt::format("{}", tokens())});
 }
 
+void TokenStream::read(uint64_t begin, std::span<int32_t> out) const {
+  if (begin > tokens() || out.size() > tokens() - begin)
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "reading dataset " + folder_.string(),
+                 .expected = fmt::format("tokens below {}", tokens()),
+                 .found = fmt::format("{} + {}", begin, out.size())});
+  const auto after = std::upper_bound(starts_.begin(), starts_.end(), begin);
+  for (auto shard = static_cast<size_t>(after - starts_.begin()) - 1; !out.empty(); ++shard) {
+    const size_t here = std::min<uint64_t>(out.size(), starts_[shard + 1] - begin);
+    shards_[shard]->read(begin - starts_[shard], out.first(here));
+    out = out.subspan(here);
+    begin += here;
+  }
+}
+
 std::string TokenStream::file_of(size_t shard, uint64_t document) const {
   const MappedFile names(folder_ / (std::string(split_name(split_)) + ".files"));
   uint64_t line = document_starts_[shard] + document;

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -61,6 +62,8 @@ class TokenStream {
   uint64_t tokens() const { return starts_.back(); }
   size_t shards() const { return shards_.size(); }
   const Shard& shard(size_t index) const { return *shards_[index]; }
+  // Copies tokens [begin, begin + out.size()) of the whole stream. Errors as Shard::read's.
+  void read(uint64_t begin, std::span<int32_t> out) const;
   // The file that document `document` of shard `shard` came from.
   std::string file_of(size_t shard, uint64_t document) const;
 
