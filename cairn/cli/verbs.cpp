@@ -6,7 +6,7 @@ std::span<const VerbGroup> verb_groups() {
   static const std::vector<VerbGroup> groups = {
       {"Make a model", {&kDataVerb}},
       {"Use a model", {&kRunVerb, &kInspectVerb}},
-      {"Measure", {&kBenchVerb}},
+      {"Measure", {&kEvalVerb, &kBenchVerb}},
   };
   return groups;
 }
