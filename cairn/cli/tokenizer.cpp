@@ -1,0 +1,368 @@
+// `cairn tokenizer`: makes a tokenizer from text, and shows what tokenizers do with text.
+#include <fmt/core.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cairn/base/error.h"
+#include "cairn/base/hash.h"
+#include "cairn/base/progress.h"
+#include "cairn/cli/verbs.h"
+#include "cairn/data/corpus.h"
+#include "cairn/io/json.h"
+#include "cairn/text/bpe_trainer.h"
+#include "cairn/text/tokenizer_json.h"
+
+namespace cairn {
+namespace {
+
+// All of standard output or an error: a full disk behind a pipe must not pass for success.
+void print_out(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    throw Error({.doing = "writing to standard output", .found = describe_errno(errno)});
+  }
+}
+
+// The file, or all of standard input for "" and "-".
+std::string read_input(const std::string& file) {
+  if (!file.empty() && file != "-") return read_file(file);
+  std::string text;
+  char buffer[1 << 16];
+  while (const size_t got = std::fread(buffer, 1, sizeof buffer, stdin)) text.append(buffer, got);
+  if (std::ferror(stdin) != 0) {
+    throw Error({.doing = "reading standard input", .found = describe_errno(errno)});
+  }
+  return text;
+}
+
+// ---- train ----
+
+struct TrainOptions {
+  std::vector<std::string> from;
+  std::string out;
+  int64_t vocab_size = 4096;
+  std::string rule = "gpt2";
+  std::vector<std::string> special;
+  int64_t min_count = 2;
+  double held_out_fraction = CorpusOptions{}.held_out_fraction;
+  int64_t threads = 0;
+  bool json = false;
+};
+
+std::vector<PretokenizerStep> steps_of(const std::string& rule) {
+  if (rule == "gpt2") return Pretokenizer::gpt2();
+  if (rule == "smollm") return Pretokenizer::smollm();
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "training a tokenizer",
+               .subject = "--rule",
+               .expected = "gpt2 or smollm",
+               .found = rule});
+}
+
+BpeTrainingOptions training_options(const TrainOptions& options) {
+  if (options.vocab_size < 0) {
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "training a tokenizer",
+                 .subject = "--vocab-size",
+                 .expected = "a positive number",
+                 .found = std::to_string(options.vocab_size)});
+  }
+  BpeTrainingOptions training;
+  training.vocab_size = static_cast<size_t>(options.vocab_size);
+  training.pretokenizer = steps_of(options.rule);
+  training.min_count = options.min_count;
+  if (!options.special.empty()) training.special_tokens = options.special;
+  return training;
+}
+
+// Shows both phases; they have different units, so each has its own line.
+class TrainingProgress {
+ public:
+  void operator()(const BpeTrainingProgress& now) {
+    if (!count_ || now.phase != phase_) {
+      if (count_) count_->finish();
+      const bool counting = now.phase == BpeTrainingProgress::Phase::counting;
+      count_ = std::make_unique<ProgressCount>(counting ? "counting words" : "merging pairs",
+                                               now.total, counting ? "B" : "tokens");
+      phase_ = now.phase;
+      done_ = 0;
+    }
+    count_->advance(now.done - done_);
+    done_ = now.done;
+  }
+
+ private:
+  std::unique_ptr<ProgressCount> count_;
+  BpeTrainingProgress::Phase phase_{};
+  uint64_t done_ = 0;
+};
+
+int run_train(const TrainOptions& options) {
+  const BpeTrainingOptions training = training_options(options);
+  ThreadTeam team(static_cast<int>(options.threads));
+  CorpusOptions where;
+  where.roots.assign(options.from.begin(), options.from.end());
+  where.held_out_fraction = options.held_out_fraction;
+  const Corpus corpus = gather_corpus(where, team);
+  const Documents documents(corpus.training);
+
+  TrainingProgress progress;
+  BpeTrainingFacts facts;
+  const Tokenizer tokenizer(train_bpe(
+      documents.views(), training, team, [&](const BpeTrainingProgress& now) { progress(now); },
+      &facts));
+  save_tokenizer(tokenizer.spec(), options.out);
+
+  const double seconds = facts.count_seconds + facts.merge_seconds;
+  const double rate = static_cast<double>(facts.bytes) / 1e6 / seconds;
+  if (options.json) {
+    print_out(json_line({{"tokenizer", options.out},
+                         {"vocab_size", tokenizer.vocab_size()},
+                         {"merges", tokenizer.spec().merges.size()},
+                         {"files", corpus.training.size()},
+                         {"held_out_files", corpus.held_out.size()},
+                         {"bytes", facts.bytes},
+                         {"different_words", facts.different_words},
+                         {"count_seconds", facts.count_seconds},
+                         {"merge_seconds", facts.merge_seconds},
+                         {"mb_per_second", rate},
+                         {"threads", team.size()},
+                         {"fingerprint", hex64(tokenizer.fingerprint())}}));
+    return 0;
+  }
+  print_out(fmt::format(
+      "{}: {} tokens from {} in {} files, {} different words, {:.1f} s ({:.1f} MB/s)\n"
+      "{} held-out files were not read. Next: cairn data pack\n",
+      options.out, tokenizer.vocab_size(), format_bytes(facts.bytes), corpus.training.size(),
+      facts.different_words, seconds, rate, corpus.held_out.size()));
+  return 0;
+}
+
+std::function<int()> prepare_train(Arguments& arguments) {
+  auto options = std::make_shared<TrainOptions>();
+  arguments.option("--from", "folder or file with text; may be given again", options->from);
+  arguments.option("-o,--out", "folder for tokenizer.json and tokenizer_config.json", options->out);
+  arguments.option("--vocab-size", "tokens, with special ones and the 256 bytes (4096)",
+                   options->vocab_size);
+  arguments.option("--rule", "how words are cut: gpt2, or smollm (every digit apart)",
+                   options->rule);
+  arguments.option("--special", "a special token; may be given again (<|endoftext|>)",
+                   options->special);
+  arguments.option("--min-count", "pairs that occur less often do not merge (2)",
+                   options->min_count);
+  arguments.option("--held-out-fraction", "share of files kept from training (0.05)",
+                   options->held_out_fraction);
+  arguments.option("--threads", "threads (all allowed)", options->threads);
+  arguments.flag("--json", "print JSON", options->json);
+  return [options] {
+    if (options->from.empty() || options->out.empty()) {
+      throw Error({.kind = ErrorKind::usage,
+                   .doing = "training a tokenizer",
+                   .expected = "--from FOLDER and --out FOLDER",
+                   .hint = "cairn tokenizer train --help shows an example"});
+    }
+    return run_train(*options);
+  };
+}
+
+// ---- encode, decode ----
+
+struct TextOptions {
+  std::string tokenizer;
+  std::string file;
+  bool parse_special = false;
+  bool add_special = false;
+  bool skip_special = false;
+  bool json = false;
+};
+
+int run_encode(const TextOptions& options) {
+  const Tokenizer tokenizer = load_tokenizer(options.tokenizer);
+  const std::string text = read_input(options.file);
+  const std::vector<int32_t> ids = tokenizer.encode(
+      text, {.parse_special = options.parse_special, .add_special = options.add_special});
+  if (options.json) {
+    print_out(json_line({{"ids", ids}, {"tokens", ids.size()}, {"bytes", text.size()}}));
+    return 0;
+  }
+  std::string line;
+  for (const int32_t id : ids) {
+    if (!line.empty()) line.push_back(' ');
+    line += std::to_string(id);
+  }
+  line.push_back('\n');
+  print_out(line);
+  return 0;
+}
+
+std::function<int()> prepare_encode(Arguments& arguments) {
+  auto options = std::make_shared<TextOptions>();
+  arguments.positional("TOKENIZER", "tokenizer.json, or a folder that holds one",
+                       options->tokenizer);
+  arguments.positional("FILE", "the text (standard input)", options->file, false);
+  arguments.flag("--parse-special", "spellings of special tokens become those tokens",
+                 options->parse_special);
+  arguments.flag("--add-special", "add what the tokenizer puts around a text",
+                 options->add_special);
+  arguments.flag("--json", "print JSON", options->json);
+  return [options] { return run_encode(*options); };
+}
+
+// The numbers of `text`, apart by white space, commas or brackets: also a JSON array of them.
+std::vector<int32_t> parse_ids(const std::string& text) {
+  const auto bad = [&](size_t at) {
+    return Error({.kind = ErrorKind::data,
+                  .doing = "reading token ids",
+                  .subject = "byte " + std::to_string(at),
+                  .expected = "numbers below 2^31 apart by blanks",
+                  .found = in_quotes(std::string_view(text).substr(at, 20))});
+  };
+  std::vector<int32_t> ids;
+  constexpr std::string_view kBetween = " \t\r\n,[]";
+  for (size_t at = 0; at < text.size();) {
+    if (kBetween.find(text[at]) != std::string_view::npos) {
+      ++at;
+      continue;
+    }
+    const size_t start = at;
+    int64_t id = 0;
+    for (; at < text.size() && text[at] >= '0' && text[at] <= '9'; ++at) {
+      id = id * 10 + (text[at] - '0');
+      if (id > INT32_MAX) throw bad(start);
+    }
+    if (at == start) throw bad(start);
+    ids.push_back(static_cast<int32_t>(id));
+  }
+  return ids;
+}
+
+int run_decode(const TextOptions& options) {
+  const Tokenizer tokenizer = load_tokenizer(options.tokenizer);
+  print_out(tokenizer.decode(parse_ids(read_input(options.file)), options.skip_special));
+  return 0;
+}
+
+std::function<int()> prepare_decode(Arguments& arguments) {
+  auto options = std::make_shared<TextOptions>();
+  arguments.positional("TOKENIZER", "tokenizer.json, or a folder that holds one",
+                       options->tokenizer);
+  arguments.positional("FILE", "the ids (standard input)", options->file, false);
+  arguments.flag("--skip-special", "leave special tokens out", options->skip_special);
+  return [options] { return run_decode(*options); };
+}
+
+// ---- info ----
+
+struct InfoOptions {
+  std::string tokenizer;
+  bool json = false;
+};
+
+std::string name_of(const PretokenizerStep& step) {
+  switch (step.kind) {
+    case PretokenizerStep::Kind::gpt2:
+      return "gpt2";
+    case PretokenizerStep::Kind::digits:
+      return step.individual_digits ? "digits, each" : "digits, in runs";
+    case PretokenizerStep::Kind::split:
+      return "split " + step.pattern;
+  }
+  return "";
+}
+
+Json facts_of(const Tokenizer& tokenizer) {
+  const TokenizerSpec& spec = tokenizer.spec();
+  Json special = Json::array();
+  for (const AddedToken& token : spec.added) {
+    if (token.special) special.push_back({{"id", token.id}, {"content", token.content}});
+  }
+  Json steps = Json::array();
+  for (const PretokenizerStep& step : spec.pretokenizer) steps.push_back(name_of(step));
+  size_t longest = 0;
+  for (size_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    longest = std::max(longest, tokenizer.token_bytes(static_cast<int32_t>(id)).size());
+  }
+  return {{"kind", "byte-level BPE"},
+          {"vocab_size", tokenizer.vocab_size()},
+          {"merges", spec.merges.size()},
+          {"added_tokens", spec.added.size()},
+          {"special_tokens", std::move(special)},
+          {"bos_id", spec.bos_id},
+          {"eos_id", spec.eos_id},
+          {"pad_id", spec.pad_id},
+          {"pre_tokenizer", std::move(steps)},
+          {"longest_token_bytes", longest},
+          {"chat_template", !spec.chat_template.empty()},
+          {"fingerprint", hex64(tokenizer.fingerprint())},
+          {"unicode", CharClasses::unicode_version()}};
+}
+
+std::string id_text(const Tokenizer& tokenizer, int32_t id) {
+  if (id < 0) return "none";
+  return fmt::format("{} {}", id, in_quotes(tokenizer.token_bytes(id)));
+}
+
+int run_info(const InfoOptions& options) {
+  const Tokenizer tokenizer = load_tokenizer(options.tokenizer);
+  const Json facts = facts_of(tokenizer);
+  if (options.json) {
+    print_out(json_line(facts));
+    return 0;
+  }
+  std::string steps;
+  for (const PretokenizerStep& step : tokenizer.spec().pretokenizer) {
+    steps += (steps.empty() ? "" : ", then ") + name_of(step);
+  }
+  print_out(fmt::format(
+      "kind           byte-level BPE\n"
+      "vocabulary     {} tokens, {} merges, longest {} bytes\n"
+      "added          {} tokens, {} of them special\n"
+      "begin of text  {}\n"
+      "end of text    {}\n"
+      "words          {} (Unicode {})\n"
+      "chat template  {}\n"
+      "fingerprint    {}\n",
+      tokenizer.vocab_size(), tokenizer.spec().merges.size(),
+      facts["longest_token_bytes"].get<size_t>(), tokenizer.spec().added.size(),
+      facts["special_tokens"].size(), id_text(tokenizer, tokenizer.bos_id()),
+      id_text(tokenizer, tokenizer.eos_id()), steps.empty() ? "the text is one" : steps,
+      CharClasses::unicode_version(), tokenizer.spec().chat_template.empty() ? "none" : "yes",
+      hex64(tokenizer.fingerprint())));
+  return 0;
+}
+
+std::function<int()> prepare_info(Arguments& arguments) {
+  auto options = std::make_shared<InfoOptions>();
+  arguments.positional("TOKENIZER", "tokenizer.json, or a folder that holds one",
+                       options->tokenizer);
+  arguments.flag("--json", "print JSON", options->json);
+  return [options] { return run_info(*options); };
+}
+
+}  // namespace
+
+const Verb kTokenizerVerb{
+    .name = "tokenizer",
+    .does = "Train a byte-level BPE tokenizer, or use one",
+    .example = "cairn tokenizer train --from docs --from src --vocab-size 4096 --out my-tokenizer",
+    .subverbs = {
+        {.name = "train",
+         .does = "Learn a vocabulary from the training part of text folders",
+         .example = "cairn tokenizer train --from /usr/include --vocab-size 4096 -o my-tokenizer",
+         .prepare = prepare_train},
+        {.name = "encode",
+         .does = "Text to token ids",
+         .example = "echo 'int main()' | cairn tokenizer encode my-tokenizer",
+         .prepare = prepare_encode},
+        {.name = "decode",
+         .does = "Token ids to text",
+         .example = "echo 75 331 3 | cairn tokenizer decode my-tokenizer",
+         .prepare = prepare_decode},
+        {.name = "info",
+         .does = "What a tokenizer is",
+         .example = "cairn tokenizer info my-tokenizer --json",
+         .prepare = prepare_info}}};
+
+}  // namespace cairn

@@ -1,0 +1,90 @@
+#include "cairn/text/tokenizer_speed.h"
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "cairn/base/error.h"
+#include "cairn/base/function_ref.h"
+
+namespace cairn {
+namespace {
+
+constexpr size_t kLongWord = size_t{1} << 20;
+
+double median_seconds(int runs, FunctionRef<void()> work) {
+  std::vector<double> seconds;
+  for (int run = 0; run < std::max(runs, 1); ++run) {
+    const auto start = std::chrono::steady_clock::now();
+    work();
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    seconds.push_back(taken.count());
+  }
+  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return std::max(*middle, 1e-9);
+}
+
+void check_round_trip(const Tokenizer& tokenizer, std::span<const std::string_view> documents) {
+  EncodeScratch scratch;
+  std::vector<int32_t> ids;
+  for (const std::string_view document : documents) {
+    ids.clear();
+    tokenizer.encode(document, ids, scratch);
+    if (tokenizer.decode(ids) != document) {
+      throw Error({.doing = "measuring a tokenizer",
+                   .expected = "the document back from its tokens",
+                   .found = "something else"});
+    }
+  }
+}
+
+}  // namespace
+
+TokenizerSpeed measure_tokenizer_speed(std::span<const std::string_view> documents,
+                                       const BpeTrainingOptions& options, ThreadTeam& team,
+                                       int runs) {
+  TokenizerSpeed speed;
+  speed.threads = team.size();
+  BpeTrainingFacts facts;
+  TokenizerSpec spec;
+  const double train =
+      median_seconds(runs, [&] { spec = train_bpe(documents, options, team, {}, &facts); });
+  const Tokenizer tokenizer(std::move(spec));
+  check_round_trip(tokenizer, documents);
+
+  const double megabytes = static_cast<double>(facts.bytes) / 1e6;
+  speed.bytes = facts.bytes;
+  speed.train_rate = megabytes / train;
+  speed.train_count_seconds = facts.count_seconds;
+  speed.train_merge_seconds = facts.merge_seconds;
+
+  const Pretokenizer pretokenizer(options.pretokenizer);
+  size_t words = 0;
+  speed.split_rate = megabytes / median_seconds(runs, [&] {
+                       for (const std::string_view document : documents) {
+                         pretokenizer.for_each_word(document, [&](std::string_view) { ++words; });
+                       }
+                     });
+  EncodeScratch scratch;
+  std::vector<int32_t> ids;
+  speed.encode_rate = megabytes / median_seconds(runs, [&] {
+                        ids.clear();
+                        for (const std::string_view document : documents) {
+                          tokenizer.encode(document, ids, scratch);
+                        }
+                      });
+  speed.tokens = ids.size();
+  size_t decoded = 0;
+  speed.decode_rate =
+      megabytes / median_seconds(runs, [&] { decoded += tokenizer.decode(ids).size(); });
+  const std::string long_word(kLongWord, 'e');
+  speed.long_word_seconds =
+      median_seconds(runs, [&] { decoded += tokenizer.encode(long_word).size(); });
+  // The sums are used, so that no loop is optimised away.
+  if (words + decoded == 0) speed.bytes = 0;
+  return speed;
+}
+
+}  // namespace cairn
