@@ -1,6 +1,7 @@
 // Tokens that are found in the text before pre-tokenisation: special tokens (<|endoftext|>) and
 // those a user added. Among the matches at one place the longest wins; after a match the search
-// goes on behind it (leftmost-longest, as the HF library's Aho-Corasick does).
+// goes on behind it (leftmost-longest, as the HF library's Aho-Corasick does). White space that a
+// token swallows is spent; the HF library still finds added tokens in it and emits it twice.
 #pragma once
 
 #include <array>
