@@ -47,6 +47,7 @@ struct TrainOptions {
   std::vector<std::string> special;
   int64_t min_count = 2;
   double held_out_fraction = CorpusOptions{}.held_out_fraction;
+  int64_t max_file_bytes = static_cast<int64_t>(CorpusOptions{}.max_file_bytes);
   int64_t threads = 0;
   bool json = false;
 };
@@ -61,14 +62,18 @@ std::vector<PretokenizerStep> steps_of(const std::string& rule) {
                .found = rule});
 }
 
+void check_not_negative(const char* name, int64_t value) {
+  if (value >= 0) return;
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "training a tokenizer",
+               .subject = name,
+               .expected = "a number that is not negative",
+               .found = std::to_string(value)});
+}
+
 BpeTrainingOptions training_options(const TrainOptions& options) {
-  if (options.vocab_size < 0) {
-    throw Error({.kind = ErrorKind::usage,
-                 .doing = "training a tokenizer",
-                 .subject = "--vocab-size",
-                 .expected = "a positive number",
-                 .found = std::to_string(options.vocab_size)});
-  }
+  check_not_negative("--vocab-size", options.vocab_size);
+  check_not_negative("--max-file-bytes", options.max_file_bytes);
   BpeTrainingOptions training;
   training.vocab_size = static_cast<size_t>(options.vocab_size);
   training.pretokenizer = steps_of(options.rule);
@@ -105,6 +110,7 @@ int run_train(const TrainOptions& options) {
   CorpusOptions where;
   where.roots.assign(options.from.begin(), options.from.end());
   where.held_out_fraction = options.held_out_fraction;
+  where.max_file_bytes = static_cast<uint64_t>(options.max_file_bytes);
   const Corpus corpus = gather_corpus(where, team);
   const Documents documents(corpus.training);
 
@@ -154,6 +160,8 @@ std::function<int()> prepare_train(Arguments& arguments) {
                    options->min_count);
   arguments.option("--held-out-fraction", "share of files kept from training (0.05)",
                    options->held_out_fraction);
+  arguments.option("--max-file-bytes", "larger files are left out (8 MiB)",
+                   options->max_file_bytes);
   arguments.option("--threads", "threads (all allowed)", options->threads);
   arguments.flag("--json", "print JSON", options->json);
   return [options] {

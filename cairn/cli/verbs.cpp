@@ -4,7 +4,7 @@ namespace cairn {
 
 std::span<const VerbGroup> verb_groups() {
   static const std::vector<VerbGroup> groups = {
-      {"Make a model", {&kDataVerb}},
+      {"Make a model", {&kTokenizerVerb, &kDataVerb}},
       {"Use a model", {&kRunVerb, &kInspectVerb}},
       {"Measure", {&kEvalVerb, &kBenchVerb}},
   };

@@ -57,7 +57,7 @@ def ours(folder, text, *flags):
     return json.loads(run("encode", folder, "--json", *flags, stdin=text.encode()))["ids"]
 
 
-def corpus_files(limit=6_000_000):
+def corpus_files(limit=2_500_000):
     """Text of this machine, smallest names first, up to `limit` bytes."""
     roots = ["/usr/include", "/usr/share/common-licenses", sysconfig.get_paths()["stdlib"]]
     total = 0
