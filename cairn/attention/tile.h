@@ -48,9 +48,8 @@ struct TileKernel {
   size_t pair;       // elements a word holds along a summed axis: 1 or 2
 
   void (*product)(const TileProduct&);
-  // Packs `tokens` (<= kTile) rows of f32 [token][width], width = padded_width(dim). Each writes a
-  // whole tile: [kTile][depth(dim)], [depth(dim)][kTile], [kTile / pair][width]; rows beyond
-  // `tokens` must be zero in `from`. For pair 1, to_rows writes rows of `width` words.
+  // Packs a tile f32 [kTile][width], width = padded_width(dim), zero beyond its tokens and dim, as
+  // a whole tile: [kTile][width / pair], [depth(dim)][kTile], [kTile / pair][width] words.
   void (*to_rows)(const float* from, size_t dim, void* to);
   void (*to_columns)(const float* from, size_t dim, void* to);
   void (*to_paired)(const float* from, size_t dim, void* to);
@@ -58,7 +57,7 @@ struct TileKernel {
   // Words of a summed axis of `n` elements.
   size_t depth(size_t n) const { return (n + pair - 1) / pair; }
   // Words from one token to the next in the rows form.
-  size_t row_words(size_t dim) const { return pair == 1 ? padded_width(dim) : depth(dim); }
+  size_t row_words(size_t dim) const { return padded_width(dim) / pair; }
   size_t rows_words(size_t dim) const { return kTile * row_words(dim); }
   size_t columns_words(size_t dim) const { return kTile * depth(dim); }
   size_t paired_words(size_t dim) const { return kTile / pair * padded_width(dim); }

@@ -1,6 +1,7 @@
 #include "cairn/attention/softmax/forward.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -13,31 +14,43 @@ struct PackedKeys {
   uint32_t* values = nullptr;  // paired form
 };
 
+// A tile of queries and what it has gathered so far.
+struct Queries {
+  size_t tile = 0;             // which of the task's
+  uint32_t* packed = nullptr;  // columns form
+  float* out = nullptr;        // [kTile][width of v]
+  OnlineSoftmax* state = nullptr;
+  int32_t* first_key = nullptr;  // [kTile]
+  int32_t* last_key = nullptr;   // [kTile]
+};
+
+// Query tiles of one head that walk over the keys together: a tile of keys comes from far away
+// once and is used kStrip times.
+constexpr size_t kStrip = 4;
+
 // One thread's scratch.
 struct Scratch {
   float* load = nullptr;        // [kTile][width of q or v]
-  uint32_t* query = nullptr;    // columns form
   float* scores = nullptr;      // [kTile keys][kTile queries]
   uint32_t* weights = nullptr;  // left operand; the scores themselves in f32
-  float* out = nullptr;         // [kTile][width of v]
   float* rescale = nullptr;     // [kTile]
-  OnlineSoftmax* state = nullptr;
-  int32_t* last_key = nullptr;   // [kTile]
-  int32_t* first_key = nullptr;  // [kTile]
+  std::array<Queries, kStrip> strip;
 };
 
 Scratch take_scratch(Arena& arena, const AttentionGeometry& g, const TileKernel& kernel) {
   Scratch s;
   s.load = arena.take<float>(kTile * padded_width(std::max(g.head_dim, g.value_dim)));
-  s.query = arena.take<uint32_t>(kernel.columns_words(g.head_dim));
   s.scores = arena.take<float>(kTile * kTile);
   s.weights = kernel.pair == 1 ? reinterpret_cast<uint32_t*>(s.scores)
                                : arena.take<uint32_t>(kTile / 2 * kTile);
-  s.out = arena.take<float>(kTile * padded_width(g.value_dim));
   s.rescale = arena.take<float>(kTile);
-  s.state = arena.take<OnlineSoftmax>(1);
-  s.first_key = arena.take<int32_t>(kTile);
-  s.last_key = arena.take<int32_t>(kTile);
+  for (Queries& queries : s.strip) {
+    queries.packed = arena.take<uint32_t>(kernel.columns_words(g.head_dim));
+    queries.out = arena.take<float>(kTile * padded_width(g.value_dim));
+    queries.state = arena.take<OnlineSoftmax>(1);
+    queries.first_key = arena.take<int32_t>(kTile);
+    queries.last_key = arena.take<int32_t>(kTile);
+  }
   return s;
 }
 
@@ -45,6 +58,13 @@ PackedKeys take_keys(Arena& arena, const AttentionGeometry& g, const TileKernel&
                      size_t tiles, size_t heads) {
   return {arena.take<uint32_t>(heads * tiles * kernel.rows_words(g.head_dim)),
           arena.take<uint32_t>(heads * tiles * kernel.paired_words(g.value_dim))};
+}
+
+void scale_rows(const float* factors, size_t rows, size_t width, float* values) {
+  for (size_t row = 0; row < rows; ++row) {
+    if (factors[row] == 1.0F) continue;
+    for (size_t i = 0; i < width; ++i) values[row * width + i] *= factors[row];
+  }
 }
 
 class Forward {
@@ -61,13 +81,21 @@ class Forward {
 
   // Packs tile `t` of key head `head` as head `slot` of the batch.
   void pack(size_t slot, size_t head, size_t t, const Scratch& s) const;
-  // One tile of queries of one head, whose key head is `slot` of the batch.
-  void attend(size_t slot, size_t head, size_t query_tile, const Scratch& s) const;
+  // Query tiles [first, first + count) of one head, whose key head is `slot` of the batch.
+  void attend(size_t slot, size_t head, size_t first, size_t count, Scratch& s) const;
 
  private:
-  void begin(size_t head, size_t query_tile, const Scratch& s) const;
-  void visit(size_t slot, size_t key_tile, size_t query_tile, const Scratch& s) const;
-  void finish(size_t head, size_t query_tile, const Scratch& s) const;
+  size_t first_slot(const Queries& queries) const {
+    return task_.query_slot + queries.tile * kTile;
+  }
+  const Tile& tile_of(const Queries& queries) const { return task_.query_tile[queries.tile]; }
+  size_t first_key_tile(const Queries& queries) const { return tile_of(queries).first_key / kTile; }
+  size_t last_key_tile(const Queries& queries) const {
+    return (first_slot(queries) + tile_of(queries).tokens - 1) / kTile;
+  }
+  void begin(size_t head, const Queries& queries, const Scratch& s) const;
+  void visit(size_t slot, size_t key_tile, const Queries& queries, const Scratch& s) const;
+  void finish(size_t head, const Queries& queries) const;
 
   const ForwardTask& task_;
   const AttentionGeometry& g_;
@@ -86,31 +114,29 @@ void Forward::pack(size_t slot, size_t head, size_t t, const Scratch& s) const {
   kernel_.to_paired(s.load, g_.value_dim, packed_.values + at * value_words_);
 }
 
-void Forward::begin(size_t head, size_t query_tile, const Scratch& s) const {
-  const Tile& tile = task_.query_tile[query_tile];
+void Forward::begin(size_t head, const Queries& queries, const Scratch& s) const {
+  const Tile& tile = tile_of(queries);
   load_tile(tile_rows(task_.q, tile.token, tile.tokens, head),
             rows_from(task_.rotate_q, tile.token), s.load);
-  kernel_.to_columns(s.load, g_.head_dim, s.query);
-  std::fill(s.out, s.out + kTile * padded_width(g_.value_dim), 0.0F);
-  std::fill(s.state->maximum, s.state->maximum + kTile, std::numeric_limits<float>::lowest());
-  std::fill(s.state->sum, s.state->sum + kTile, 0.0F);
-  const size_t slot = task_.query_slot + query_tile * kTile;
+  kernel_.to_columns(s.load, g_.head_dim, queries.packed);
+  std::fill_n(queries.out, kTile * padded_width(g_.value_dim), 0.0F);
+  std::fill_n(queries.state->maximum, kTile, std::numeric_limits<float>::lowest());
+  std::fill_n(queries.state->sum, kTile, 0.0F);
+  const size_t slot = first_slot(queries);
   for (size_t row = 0; row < kTile; ++row) {
     const bool real = row < static_cast<size_t>(tile.tokens);
-    s.first_key[row] = real ? task_.plan.first_key[slot + row] : 0;
-    s.last_key[row] = real ? static_cast<int32_t>(slot + row) : -1;
+    queries.first_key[row] = real ? task_.plan.first_key[slot + row] : 0;
+    queries.last_key[row] = real ? static_cast<int32_t>(slot + row) : -1;
   }
 }
 
-void Forward::visit(size_t slot, size_t key_tile, size_t query_tile, const Scratch& s) const {
-  const Tile& tile = task_.query_tile[query_tile];
-  const size_t first_query = task_.query_slot + query_tile * kTile;
-  const size_t last_query = first_query + tile.tokens - 1;
-  const size_t key0 = key_tile * kTile;
-  const size_t keys = std::min(kTile, align_up(last_query + 1 - key0, 2));
-  const size_t columns = align_up(tile.tokens, kWidth);
+void Forward::visit(size_t slot, size_t key_tile, const Queries& queries, const Scratch& s) const {
+  const size_t tokens = tile_of(queries).tokens, key0 = key_tile * kTile;
+  const size_t first_query = first_slot(queries), end_query = first_query + tokens;
+  const size_t keys = std::min(kTile, align_up(end_query - key0, 2));
+  const size_t columns = align_up(tokens, kWidth), width = padded_width(g_.value_dim);
   const bool masked =
-      key0 + keys - 1 > first_query || static_cast<int32_t>(key0) < s.first_key[tile.tokens - 1];
+      key0 + keys - 1 > first_query || static_cast<int32_t>(key0) < queries.first_key[tokens - 1];
   const size_t at = slot * task_.plan.tiles + key_tile;
 
   kernel_.product({.rows = keys,
@@ -119,29 +145,22 @@ void Forward::visit(size_t slot, size_t key_tile, size_t query_tile, const Scrat
                    .a = packed_.keys + at * key_words_,
                    .a_row = kernel_.row_words(g_.head_dim),
                    .a_depth = 1,
-                   .b = s.query,
+                   .b = queries.packed,
                    .b_depth = kTile,
                    .c = s.scores,
                    .c_row = kTile,
                    .accumulate = false});
-  const bool grown =
-      steps_.softmax({.scores = s.scores,
-                      .keys = keys,
-                      .columns = columns,
-                      .factor = task_.scale * kLog2E,
-                      .mask = {s.first_key, s.last_key, static_cast<int32_t>(key0), masked},
-                      .state = s.state,
-                      .rescale = s.rescale,
-                      .weights = s.weights});
-  const size_t width = padded_width(g_.value_dim);
-  if (grown) {
-    for (size_t row = 0; row < static_cast<size_t>(tile.tokens); ++row) {
-      const float factor = s.rescale[row];
-      if (factor == 1.0F) continue;
-      for (size_t i = 0; i < width; ++i) s.out[row * width + i] *= factor;
-    }
-  }
-  kernel_.product({.rows = static_cast<size_t>(tile.tokens),
+  const bool grown = steps_.softmax(
+      {.scores = s.scores,
+       .keys = keys,
+       .columns = columns,
+       .factor = task_.scale * kLog2E,
+       .mask = {queries.first_key, queries.last_key, static_cast<int32_t>(key0), masked},
+       .state = queries.state,
+       .rescale = s.rescale,
+       .weights = s.weights});
+  if (grown) scale_rows(s.rescale, tokens, width, queries.out);
+  kernel_.product({.rows = tokens,
                    .columns = width,
                    .depth = kernel_.depth(keys),
                    .a = s.weights,
@@ -149,30 +168,42 @@ void Forward::visit(size_t slot, size_t key_tile, size_t query_tile, const Scrat
                    .a_depth = kTile,
                    .b = packed_.values + at * value_words_,
                    .b_depth = width,
-                   .c = s.out,
+                   .c = queries.out,
                    .c_row = width,
                    .accumulate = true});
 }
 
-void Forward::finish(size_t head, size_t query_tile, const Scratch& s) const {
-  const Tile& tile = task_.query_tile[query_tile];
-  const size_t width = padded_width(g_.value_dim);
+void Forward::finish(size_t head, const Queries& queries) const {
+  const Tile& tile = tile_of(queries);
+  const OnlineSoftmax& state = *queries.state;
+  float inverse[kTile];
   for (size_t row = 0; row < static_cast<size_t>(tile.tokens); ++row) {
-    const float inverse = 1.0F / s.state->sum[row];
-    for (size_t i = 0; i < width; ++i) s.out[row * width + i] *= inverse;
+    inverse[row] = 1.0F / state.sum[row];
     if (task_.log2_sum != nullptr)
       task_.log2_sum[head * task_.q.tokens + tile.token + row] =
-          s.state->maximum[row] * (task_.scale * kLog2E) + std::log2(s.state->sum[row]);
+          state.maximum[row] * (task_.scale * kLog2E) + std::log2(state.sum[row]);
   }
-  unload_tile(s.out, 1.0F, {}, tile_rows(task_.out, tile.token, tile.tokens, head));
+  scale_rows(inverse, tile.tokens, padded_width(g_.value_dim), queries.out);
+  unload_tile(queries.out, 1.0F, {}, tile_rows(task_.out, tile.token, tile.tokens, head));
 }
 
-void Forward::attend(size_t slot, size_t head, size_t query_tile, const Scratch& s) const {
-  begin(head, query_tile, s);
-  const Tile& tile = task_.query_tile[query_tile];
-  const size_t last = (task_.query_slot + query_tile * kTile + tile.tokens - 1) / kTile;
-  for (size_t t = tile.first_key / kTile; t <= last; ++t) visit(slot, t, query_tile, s);
-  finish(head, query_tile, s);
+void Forward::attend(size_t slot, size_t head, size_t first, size_t count, Scratch& s) const {
+  for (size_t i = 0; i < count; ++i) {
+    s.strip[i].tile = first + i;
+    begin(head, s.strip[i], s);
+  }
+  const size_t last = last_key_tile(s.strip[count - 1]);
+  for (size_t t = first_key_tile(s.strip[0]); t <= last; ++t)
+    for (size_t i = 0; i < count; ++i)
+      if (first_key_tile(s.strip[i]) <= t && t <= last_key_tile(s.strip[i]))
+        visit(slot, t, s.strip[i], s);
+  for (size_t i = 0; i < count; ++i) finish(head, s.strip[i]);
+}
+
+// Query tiles of one unit of work: as many as leave enough units for many threads.
+size_t strip_length(size_t query_tiles, size_t heads) {
+  constexpr size_t kUnits = 64;
+  return std::clamp<size_t>(query_tiles * heads / kUnits, 1, kStrip);
 }
 
 }  // namespace
@@ -210,10 +241,14 @@ void run_forward(const ForwardTask& task, const AttentionGeometry& geometry,
       forward.pack(chunk / tiles, first + chunk / tiles, chunk % tiles, scratch(thread));
     });
     // Later tiles of a sequence have more keys: they come first, so that no long one is left last.
-    const size_t units = heads * group;
-    team.run(task.query_tiles * units, [&](size_t chunk, int thread) {
-      const size_t unit = chunk % units, query_tile = task.query_tiles - 1 - chunk / units;
-      forward.attend(unit / group, first * group + unit, query_tile, scratch(thread));
+    const size_t query_heads = heads * group;
+    const size_t length = strip_length(task.query_tiles, query_heads);
+    const size_t strips = chunk_count(task.query_tiles, length);
+    team.run(strips * query_heads, [&](size_t chunk, int thread) {
+      const size_t head = chunk % query_heads, begin = (strips - 1 - chunk / query_heads) * length;
+      Scratch own = scratch(thread);
+      forward.attend(head / group, first * group + head, begin,
+                     std::min(length, task.query_tiles - begin), own);
     });
   }
 }

@@ -11,6 +11,8 @@
 namespace cairn {
 
 inline constexpr float kLog2E = 1.44269504F;
+// How far, as a power of two, weights may exceed 1 before the running maximum follows.
+inline constexpr float kSlack = 8.0F;
 
 // Which keys the queries of a tile see: query q sees key j of the tile if
 // first[q] <= key0 + j <= last[q]. Slots, see plan.h.
@@ -58,7 +60,7 @@ struct GradientStep {
 
 struct SoftmaxSteps {
   // Returns whether any rescale factor differs from 1. The maximum follows only when it grows by
-  // more than a factor of 2^8 in weight, so most steps rescale nothing.
+  // more than kSlack, so most steps rescale nothing.
   bool (*softmax)(const SoftmaxStep&);
   void (*gradient)(const GradientStep&);
 };

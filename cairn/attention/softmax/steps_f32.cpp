@@ -12,8 +12,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace cairn::HWY_NAMESPACE {
 
-constexpr float kSlack = 8.0F;  // log2 of how far weights may exceed 1 before a rescale
-
 // Whether the queries of one vector see a key.
 struct LaneMask {
   hn::Vec<hn::RebindToSigned<FloatTag>> first, last;
