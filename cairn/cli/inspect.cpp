@@ -6,7 +6,6 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "cairn/base/error.h"
 #include "cairn/base/progress.h"
 #include "cairn/cli/verbs.h"
 #include "cairn/io/json.h"
@@ -55,24 +54,22 @@ ModelConfig read_config_file(const Path& path) {
 }
 
 Findings look(const Path& path) {
+  std::error_code ignored;  // whatever is wrong with the path, opening it will say
+  const auto exists = [&](const Path& file) { return std::filesystem::exists(file, ignored); };
   Findings findings;
-  if (!std::filesystem::exists(path))
-    throw Error({.kind = ErrorKind::data,
-                 .doing = "inspecting " + path.string(),
-                 .found = "no such file or folder"});
-  if (!std::filesystem::is_directory(path)) {
+  if (!std::filesystem::is_directory(path, ignored)) {
     if (path.filename() == "config.json")
       findings.config = read_config_file(path);
     else
       findings.archive.emplace(path);
     return findings;
   }
-  const bool has_config = std::filesystem::exists(path / "config.json");
+  const bool has_config = exists(path / "config.json");
   if (has_config) findings.config = read_config_file(path / "config.json");
   // A folder with only a configuration is one half of a model; without it, the archive's own
   // message says what is missing.
-  if (!has_config || std::filesystem::exists(path / "model.safetensors") ||
-      std::filesystem::exists(path / "model.safetensors.index.json"))
+  if (!has_config || exists(path / "model.safetensors") ||
+      exists(path / "model.safetensors.index.json"))
     findings.archive.emplace(path);
   return findings;
 }

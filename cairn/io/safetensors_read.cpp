@@ -54,6 +54,12 @@ struct Span {
   const std::string* name = nullptr;
 };
 
+// Whether there is something at `path`; a name that the system cannot have counts as nothing.
+bool is_there(const Path& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored);
+}
+
 [[noreturn]] void refuse(const std::string& source, const std::string& subject,
                          const std::string& expected, const std::string& found,
                          const std::string& hint = "") {
@@ -199,11 +205,12 @@ StoredTensors parse_safetensors(std::span<const std::byte> file, const std::stri
 }
 
 TensorArchive::TensorArchive(const Path& path) : path_(path) {
-  if (std::filesystem::is_directory(path)) {
+  std::error_code ignored;  // whatever is wrong with the path, opening it will say
+  if (std::filesystem::is_directory(path, ignored)) {
     const Path single = path / "model.safetensors";
     const Path index = path / "model.safetensors.index.json";
-    path_ = std::filesystem::exists(single) ? single : index;
-    if (path_ == index && !std::filesystem::exists(index))
+    path_ = is_there(single) ? single : index;
+    if (!is_there(path_))
       refuse(path.string(), "", "model.safetensors or model.safetensors.index.json", "neither");
   }
   if (path_.extension() == ".json") {
@@ -245,7 +252,7 @@ void TensorArchive::open_shards(const Path& index) {
   }
   for (const std::string& name : names) {
     const Path shard = index.parent_path() / name;
-    if (!std::filesystem::exists(shard))
+    if (!is_there(shard))
       refuse(index.string(), "shard " + in_quotes(name), "a file beside the index", "no such file",
              "the download or copy of the model is incomplete");
     open_file(shard);

@@ -384,6 +384,13 @@ TEST_F(Shards, AnIndexCannotLeadOutOfItsFolder) {
   EXPECT_THAT(message_with("\"a\": \"model", "\"a\": \"../model"), HasSubstr("beside the index"));
 }
 
+TEST_F(Shards, ANameThatNoFileCanHaveIsRefused) {
+  const std::string path = (folder_.path() / std::string(300, 'x')).string();
+  EXPECT_THAT(message_with("\"a\": \"model", "\"a\": \"" + std::string(300, 'x')),
+              HasSubstr("no such file"));
+  EXPECT_THAT(message_of([&] { TensorArchive archive{Path(path)}; }), HasSubstr("too long"));
+}
+
 TEST_F(Shards, ANameInTwoShardsIsRefused) {
   std::filesystem::copy_file(folder_ / "model-00001-of-00002.safetensors",
                              folder_ / "model-00003-of-00002.safetensors");
