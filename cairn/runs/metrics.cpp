@@ -1,0 +1,82 @@
+#include "cairn/runs/metrics.h"
+
+#include <nlohmann/json.hpp>
+
+#include "cairn/base/error.h"
+
+namespace cairn {
+namespace {
+
+// The lines of a file, whether each is whole, and where it starts.
+struct Line {
+  size_t begin = 0;
+  size_t end = 0;  // behind the newline
+  Json value;
+};
+
+std::vector<Line> parse_lines(std::string_view text, const Path& file) {
+  std::vector<Line> lines;
+  size_t begin = 0;
+  while (begin < text.size()) {
+    const size_t newline = text.find('\n', begin);
+    if (newline == std::string_view::npos) break;  // torn: the process died in the middle of it
+    const std::string source = file.string() + " line " + std::to_string(lines.size() + 1);
+    Json value = parse_json(text.substr(begin, newline - begin), source);
+    JsonField(value, source).member("step").as_integer(0);
+    lines.push_back({begin, newline + 1, std::move(value)});
+    begin = newline + 1;
+  }
+  return lines;
+}
+
+Path orphan_path(const Path& file) {
+  for (int n = 1;; ++n) {
+    Path path = file.string() + ".orphan-" + std::to_string(n);
+    if (!std::filesystem::exists(path)) return path;
+  }
+}
+
+}  // namespace
+
+void MetricsLog::write(const Json& record) {
+  writer_.write(json_line(record));
+}
+
+std::vector<Json> read_metrics(const Path& file) {
+  std::vector<Json> records;
+  if (!std::filesystem::exists(file)) return records;
+  const std::string text = read_file(file);
+  for (Line& line : parse_lines(text, file)) records.push_back(std::move(line.value));
+  return records;
+}
+
+std::vector<Json> rewind_metrics(const Path& file, uint64_t step, bool all) {
+  std::vector<Json> removed;
+  if (!std::filesystem::exists(file)) return removed;
+  const std::string text = read_file(file);
+  size_t keep = 0;
+  for (Line& line : parse_lines(text, file)) {
+    if (removed.empty() && !all && line.value.at("step").get<uint64_t>() <= step)
+      keep = line.end;
+    else
+      removed.push_back(std::move(line.value));
+  }
+  if (keep == text.size()) return removed;
+  write_file_atomically(orphan_path(file), std::string_view(text).substr(keep));
+  truncate_file(file, keep);
+  return removed;
+}
+
+Series series(const std::vector<Json>& metrics, std::string_view x, std::string_view y) {
+  Series out;
+  for (const Json& record : metrics) {
+    const auto at_x = record.find(x), at_y = record.find(y);
+    if (at_x == record.end() || at_y == record.end()) continue;
+    if (!at_x->is_number() || !at_y->is_number()) continue;
+    out.x.push_back(at_x->get<double>());
+    out.y.push_back(at_y->get<double>());
+  }
+  return out;
+}
+
+}  // namespace cairn
