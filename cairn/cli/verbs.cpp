@@ -4,9 +4,9 @@ namespace cairn {
 
 std::span<const VerbGroup> verb_groups() {
   static const std::vector<VerbGroup> groups = {
-      {"Make a model", {&kTokenizerVerb, &kDataVerb}},
+      {"Make a model", {&kTokenizerVerb, &kDataVerb, &kTrainVerb}},
       {"Use a model", {&kRunVerb, &kInspectVerb}},
-      {"Measure", {&kEvalVerb, &kBenchVerb}},
+      {"Measure", {&kEvalVerb, &kPlotVerb, &kBenchVerb}},
   };
   return groups;
 }

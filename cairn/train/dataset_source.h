@@ -1,0 +1,42 @@
+// A packed dataset folder as the trainer's data.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "cairn/data/loader.h"
+#include "cairn/train/batch_source.h"
+
+namespace cairn {
+
+class DatasetSource final : public BatchSource {
+ public:
+  // Opens the shards of `folder`. Throws Error (data) when it is not a dataset, a shard has
+  // vanished or is damaged, or no shard holds a whole sequence. Held-out text shorter than a
+  // sequence is passed over with a warning.
+  DatasetSource(const Path& folder, const LoaderOptions& options);
+  ~DatasetSource() override;
+
+  const DatasetInfo& info() const { return training_.dataset(); }
+
+  uint64_t samples() const override { return maker_.sampler().samples_per_epoch(); }
+  // Of the headers of the training shards, which hold hashes of all their tokens.
+  uint64_t fingerprint() const override { return fingerprint_; }
+  void seek(uint64_t first) override;
+  Batch next() override;
+  std::vector<std::string> files(uint64_t first, uint64_t count) const override;
+  uint64_t held_out_windows() const override;
+  Batch held_out(uint64_t first, uint64_t count) const override;
+  double bytes_per_token() const override;
+
+ private:
+  LoaderOptions options_;
+  TokenStream training_;
+  BatchMaker maker_;
+  std::optional<TokenStream> held_out_;
+  std::optional<BatchMaker> held_out_maker_;
+  std::unique_ptr<DataLoader> loader_;
+  uint64_t fingerprint_ = 0;
+};
+
+}  // namespace cairn

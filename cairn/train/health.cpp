@@ -1,0 +1,35 @@
+#include "cairn/train/health.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace cairn {
+namespace {
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+}  // namespace
+
+double SpikeDetector::see(double loss) {
+  double score = 0;
+  if (window_.size() == kWindow) {
+    const double center = median(window_);
+    std::vector<double> distances;
+    for (const double value : window_) distances.push_back(std::abs(value - center));
+    // 1.4826: a normal distribution's standard deviation over its median absolute deviation. The
+    // floor keeps a window of equal losses from making everything a spike.
+    const double deviation = std::max(1.4826 * median(std::move(distances)), 1e-3 * center + 1e-9);
+    score = (loss - center) / deviation;
+  }
+  if (!is_spike(score)) {
+    if (window_.size() == kWindow) window_.erase(window_.begin());
+    window_.push_back(loss);
+  }
+  return score;
+}
+
+}  // namespace cairn

@@ -1,0 +1,74 @@
+#include "cairn/train/plan.h"
+
+#include <fmt/core.h>
+
+#include "cairn/base/error.h"
+#include "cairn/base/progress.h"
+#include "cairn/kernels/peak.h"
+
+namespace cairn {
+namespace {
+
+constexpr uint64_t kProcessBytes = uint64_t{96} << 20;
+
+}  // namespace
+
+void require_data_folder(const TrainConfig& config) {
+  if (!config.data.folder.empty()) return;
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "reading " + config.name,
+               .subject = "data.folder",
+               .expected = "a folder that `cairn data pack` wrote",
+               .found = "nothing"});
+}
+
+LoaderOptions loader_options(const TrainConfig& config) {
+  return {.sequences = config.batch.micro_batch,
+          .length = config.batch.seq_len,
+          .seed = config.data.seed,
+          .mask_documents = config.data.cross_document_attention == "mask"};
+}
+
+TrainingShape training_shape(const TrainConfig& config) {
+  return {.sequences = config.batch.micro_batch,
+          .length = config.batch.seq_len,
+          .precision = config.precision()};
+}
+
+ModelConfig planned_model(const TrainConfig& config, const DatasetInfo& data) {
+  ModelConfig model = config.model_config(data.vocab_size);
+  if (data.eos_id >= 0) model.eos_ids = {data.eos_id};
+  check_config(model);
+  return model;
+}
+
+MemoryPlan plan_memory(const TrainConfig& config, const ModelConfig& model, int threads) {
+  MemoryPlan plan;
+  plan.network = LanguageModel::memory(model, training_shape(config), threads);
+  plan.optimizer = Optimizer::memory(plan.network.weights / sizeof(float));
+  plan.process = kProcessBytes;
+  return plan;
+}
+
+void require_memory(const MemoryPlan& plan) {
+  const uint64_t available = available_memory();
+  if (plan.total() <= available) return;
+  throw Error(
+      {.kind = ErrorKind::failed,
+       .doing = "planning the run",
+       .subject = "memory",
+       .expected = "at most " + format_bytes(available) + " (what is available)",
+       .found = fmt::format("{}: weights {}, gradients {}, moments {}, activations {}, the rest {}",
+                            format_bytes(plan.total()), format_bytes(plan.network.weights),
+                            format_bytes(plan.network.gradients), format_bytes(plan.optimizer),
+                            format_bytes(plan.network.activations),
+                            format_bytes(plan.network.compute_weights + plan.process)),
+       .hint = "a smaller batch.micro_batch takes less for activations"});
+}
+
+double measured_peak(const TrainConfig& config, ThreadTeam& team) {
+  return measure_peak(config.precision() == Precision::bf16 ? PeakKind::bf16 : PeakKind::f32, team,
+                      0.1);
+}
+
+}  // namespace cairn

@@ -1,0 +1,33 @@
+// What a configuration amounts to once the data is known: the model, the memory, the loader.
+#pragma once
+
+#include "cairn/data/loader.h"
+#include "cairn/train/config.h"
+
+namespace cairn {
+
+// Throws Error (usage) when no data folder is configured.
+void require_data_folder(const TrainConfig& config);
+
+LoaderOptions loader_options(const TrainConfig& config);
+TrainingShape training_shape(const TrainConfig& config);
+
+// The model that is trained on `data`. Throws Error (usage) when its parts do not fit together.
+ModelConfig planned_model(const TrainConfig& config, const DatasetInfo& data);
+
+// Bytes of the whole process, about.
+struct MemoryPlan {
+  TrainingMemory network;
+  uint64_t optimizer = 0;
+  uint64_t process = 0;  // the program, compiled kernels, batches
+  uint64_t total() const { return network.total() + optimizer + process; }
+};
+MemoryPlan plan_memory(const TrainConfig& config, const ModelConfig& model, int threads);
+// Throws Error (failed) with the parts of the plan when it does not fit into what is available.
+void require_memory(const MemoryPlan& plan);
+
+// The multiply-add peak of this machine for the precision in use, in GFLOP/s; takes a tenth of a
+// second.
+double measured_peak(const TrainConfig& config, ThreadTeam& team);
+
+}  // namespace cairn

@@ -1,0 +1,24 @@
+// `cairn train` without the command line: from a configuration to a finished run folder, or to one
+// that can be continued.
+#pragma once
+
+#include "cairn/train/config.h"
+
+namespace cairn {
+
+struct SessionResult {
+  bool finished = false;    // else stopped on request, resumable
+  std::string stop_reason;  // why, if stopped
+  uint64_t step = 0;
+  Path model;  // the exported Hugging Face folder, if finished
+  Path checkpoint;
+  double held_out_loss = 0;  // nats a token; 0 if not evaluated in this session
+  double bits_per_byte = 0;
+};
+
+// Trains in config.run.folder, which one process at a time may use. Continues when the folder holds
+// a run; keys that must not change then are compared first (Error usage, naming each), others are
+// logged. Throws Error: usage, data, diverged (NaN or spike), checkpoint, failed (memory, disk).
+SessionResult train(const TrainConfig& config);
+
+}  // namespace cairn
