@@ -8,9 +8,13 @@ cd "$(dirname "$0")/.."
 
 out=demo
 minutes=4
+windows=0 # all
 while [ $# -gt 0 ]; do
   case $1 in
-    --quick) minutes=1 ;;
+    --quick)
+      minutes=1
+      windows=1000
+      ;;
     --out)
       out=$2
       shift
@@ -44,21 +48,12 @@ $cairn data pack "$@" --tokenizer "$out/tokenizer" --out "$out/dataset"
 
 say "training for $minutes minutes"
 $cairn train examples/demo.toml "--data.folder=$out/dataset" "--run.folder=$out/run" \
-  "--run.time=${minutes}m" --json >"$out/result.json"
+  "--run.time=${minutes}m"
 model=$out/run/model
 
-say "held-out files: bits a byte"
-# bits NAME BYTES: what a compressor makes of the held-out files, all in one stream.
-held_out() { tr '\n' '\0' <"$out/dataset/held_out.files" | xargs -0 cat; }
-bytes=$(held_out | wc -c)
-bits() {
-  awk -v name="$1" -v n="$2" -v all="$bytes" 'BEGIN { printf "  %-9s %.3f\n", name, 8 * n / all }'
-}
-sed 's/.*"bits_per_byte":\([0-9.]*\).*/\1/' "$out/result.json" |
-  awk '{ printf "  %-9s %.3f\n", "cairn", $1 }'
-bits "gzip -9" "$(held_out | gzip -9 | wc -c)"
-bits "xz -9e" "$(held_out | xz -9e -T1 | wc -c)"
-echo "  (xz sees the held-out files' own repetition; the model reads each one for the first time)"
+say "files it has never seen, beside what compressors make of them"
+$cairn eval "$model" perplexity --data "$out/dataset" --compare --windows "$windows"
+echo "(xz sees the held-out files' own repetition; the model meets each one for the first time)"
 
 for prompt in '#include <std' 'int main(int argc, char **' '/* Copyright (C) '; do
   say "$prompt"
