@@ -113,6 +113,11 @@ int run_pack(const PackArguments& arguments) {
       "left out: {} binary, {} too small, {} too large, {} unreadable files, {} copies of "
       "others\n",
       report.binary, report.too_small, report.too_large, report.unreadable, report.copies);
+  if (corpus.held_out_is_a_tail)
+    fmt::print("too few files to hold one out: the held-out text is the end of {}\n",
+               corpus.held_out.front().path.string());
+  if (corpus.held_out.empty() && where.held_out_fraction > 0)
+    fmt::print("nothing could be held out: give more, or more varied, text\n");
   fmt::print("refused: {} held-out files, near-duplicates of training files\n",
              report.near_duplicates);
   return 0;
@@ -128,7 +133,7 @@ std::function<int()> prepare_pack(Arguments& arguments) {
                    options->held_out_fraction);
   arguments.option("--max-file-bytes", "larger files are left out (8 MiB)",
                    options->max_file_bytes);
-  arguments.option("--shard-tokens", "a new file begins after so many (268435456)",
+  arguments.option("--shard-tokens", "a new shard begins after so many (67108864)",
                    options->shard_tokens);
   arguments.option("--threads", "threads (all allowed)", options->threads);
   arguments.flag("--json", "print JSON", options->json);

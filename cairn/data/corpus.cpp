@@ -8,41 +8,46 @@
 
 #include "cairn/base/error.h"
 #include "cairn/base/hash.h"
+#include "cairn/base/log.h"
+#include "cairn/data/near_duplicates.h"
 
 namespace cairn {
 namespace {
 
 constexpr uint64_t kSplitSeed = 0x5eed;  // of the hash that splits: part of the format
-constexpr size_t kShortLine = 12;        // lines as short as "#endif" stand everywhere
 
 enum class Fate { kept, binary, too_small, too_large, unreadable };
 
 struct Candidate {
   CorpusFile file;
+  bool named = false;  // a root itself: may have any size
   bool held_out = false;
   Fate fate = Fate::kept;
   uint64_t content_hash = 0;
-  std::vector<uint64_t> lines;  // hashes of normalised lines, each once
 };
 
-// Files below `root` in a fixed order. Links are not followed: they lead in circles or outside.
+// Adds the files below `folder`. Links are not followed: they lead in circles or outside. Folders
+// that cannot be listed become unreadable candidates.
 void walk(const Path& folder, const std::string& prefix, std::vector<Candidate>& found) {
   std::error_code code;
-  std::vector<std::filesystem::directory_entry> entries;
   for (std::filesystem::directory_iterator it(folder, code), end; !code && it != end;
-       it.increment(code))
-    entries.push_back(*it);
-  std::sort(entries.begin(), entries.end(),
-            [](const auto& a, const auto& b) { return a.path() < b.path(); });
-  for (const auto& entry : entries) {
-    const auto status = entry.symlink_status(code);
-    const std::string name = prefix + entry.path().filename().string();
+       it.increment(code)) {
+    std::error_code ignored;  // a file that vanishes now is found unreadable later
+    const auto status = it->symlink_status(ignored);
+    const std::string name = prefix + it->path().filename().string();
     if (std::filesystem::is_directory(status)) {
-      walk(entry.path(), name + "/", found);
+      walk(it->path(), name + "/", found);
     } else if (std::filesystem::is_regular_file(status)) {
-      found.emplace_back().file = {entry.path(), name, entry.file_size(code)};
+      found.emplace_back().file = {it->path(), name, it->file_size(ignored)};
     }
   }
+  if (!code) return;
+  if (prefix.empty())
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "gathering a corpus from " + folder.string(),
+                 .found = code.message()});
+  log_warning(folder.string() + " is left out: " + code.message());
+  found.push_back({.file = {folder, prefix, 0}, .fate = Fate::unreadable});
 }
 
 std::vector<Candidate> walk_roots(const std::vector<Path>& roots) {
@@ -53,8 +58,8 @@ std::vector<Candidate> walk_roots(const std::vector<Path>& roots) {
     if (std::filesystem::is_directory(status)) {
       walk(root, "", found);
     } else if (std::filesystem::is_regular_file(status)) {
-      found.emplace_back().file = {root, root.filename().string(),
-                                   std::filesystem::file_size(root, code)};
+      found.push_back({.file = {root, root.filename().string(), 0}, .named = true});
+      found.back().file.bytes = MappedFile(root).size();  // says why when it cannot be read
     } else {
       throw Error({.kind = ErrorKind::data,
                    .doing = "gathering a corpus",
@@ -70,38 +75,19 @@ bool is_held_out(const std::string& name, double fraction) {
   return static_cast<double>(hash64(name, kSplitSeed) >> 11) * 0x1.0p-53 < fraction;
 }
 
-// Hashes of the lines with white space dropped, short ones left out, sorted, each once.
-std::vector<uint64_t> line_hashes(std::string_view text) {
-  std::vector<uint64_t> hashes;
-  std::string line;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    line.clear();
-    for (size_t i = begin; i < end; ++i)
-      if (static_cast<unsigned char>(text[i]) > ' ') line += text[i];
-    if (line.size() >= kShortLine) hashes.push_back(hash64(line));
-    begin = end + 1;
-  }
-  std::sort(hashes.begin(), hashes.end());
-  hashes.erase(std::unique(hashes.begin(), hashes.end()), hashes.end());
-  return hashes;
-}
-
 void examine(Candidate& candidate, const CorpusOptions& options) {
   candidate.held_out = is_held_out(candidate.file.name, options.held_out_fraction);
+  if (candidate.fate != Fate::kept) return;
   if (candidate.file.bytes < options.min_file_bytes) {
     candidate.fate = Fate::too_small;
-  } else if (candidate.file.bytes > options.max_file_bytes) {
+  } else if (candidate.file.bytes > options.max_file_bytes && !candidate.named) {
     candidate.fate = Fate::too_large;
   } else {
     try {
       const MappedFile content(candidate.file.path);
       candidate.file.bytes = content.size();
       candidate.content_hash = hash64(content.text());
-      if (!looks_like_text(content.text()))
-        candidate.fate = Fate::binary;
-      else
-        candidate.lines = line_hashes(content.text());
+      if (!looks_like_text(content.text())) candidate.fate = Fate::binary;
     } catch (const Error&) {
       candidate.fate = Fate::unreadable;
     }
@@ -113,13 +99,6 @@ void count(const Candidate& candidate, CorpusReport& report) {
   report.too_small += candidate.fate == Fate::too_small ? 1 : 0;
   report.too_large += candidate.fate == Fate::too_large ? 1 : 0;
   report.unreadable += candidate.fate == Fate::unreadable ? 1 : 0;
-}
-
-bool mostly_known(const std::vector<uint64_t>& lines, const std::unordered_set<uint64_t>& known,
-                  double share) {
-  const auto hits = std::count_if(lines.begin(), lines.end(),
-                                  [&](uint64_t line) { return known.count(line) != 0; });
-  return !lines.empty() && static_cast<double>(hits) > share * static_cast<double>(lines.size());
 }
 
 void check_options(const CorpusOptions& options) {
@@ -139,6 +118,46 @@ std::string left_out(const CorpusReport& report) {
   return std::to_string(report.binary) + " binary, " + std::to_string(report.too_small) +
          " too small, " + std::to_string(report.too_large) + " too large, " +
          std::to_string(report.unreadable) + " unreadable";
+}
+
+// Drops the held-out files that share too many lines with training files.
+void refuse_near_duplicates(Corpus& corpus, double share, ThreadTeam& team) {
+  const std::vector<double> shares = shared_line_fractions(corpus.held_out, corpus.training, team);
+  std::vector<CorpusFile> kept;
+  for (size_t i = 0; i < shares.size(); ++i) {
+    if (shares[i] > share)
+      ++corpus.report.near_duplicates;
+    else
+      kept.push_back(std::move(corpus.held_out[i]));
+  }
+  corpus.held_out = std::move(kept);
+}
+
+// Where the last `fraction` of `text` begins: after a line end, or else at a character.
+size_t tail_start(std::string_view text, double fraction) {
+  auto start = static_cast<size_t>(static_cast<double>(text.size()) * (1.0 - fraction));
+  const size_t line_end = text.find('\n', start);
+  if (line_end != std::string_view::npos && line_end + 1 < text.size()) return line_end + 1;
+  while (start < text.size() && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80) ++start;
+  return start;
+}
+
+// Moves the end of the largest training file to the held-out side.
+void hold_out_a_tail(Corpus& corpus, const CorpusOptions& options, ThreadTeam& team) {
+  CorpusFile& largest =
+      *std::max_element(corpus.training.begin(), corpus.training.end(),
+                        [](const auto& a, const auto& b) { return a.bytes < b.bytes; });
+  const Documents content({largest});
+  const size_t start = tail_start(content.views()[0], options.held_out_fraction);
+  if (start == 0 || start >= largest.bytes) return;
+  CorpusFile tail = largest;
+  tail.offset = start;
+  tail.bytes = largest.bytes - start;
+  largest.bytes = start;
+  corpus.held_out.push_back(tail);
+  refuse_near_duplicates(corpus, options.near_duplicate_share, team);
+  corpus.held_out_is_a_tail = !corpus.held_out.empty();
+  if (corpus.held_out.empty()) largest.bytes += tail.bytes;
 }
 
 // Bytes that belong to no UTF-8 character.
@@ -171,32 +190,28 @@ Corpus gather_corpus(const CorpusOptions& options, ThreadTeam& team) {
   });
 
   Corpus corpus;
-  std::unordered_set<uint64_t> contents, training_lines;
-  const auto take = [&](bool held_out) {
+  std::unordered_set<uint64_t> contents;
+  for (const bool held_out : {false, true}) {  // of two equal files, training keeps its own
     for (Candidate& candidate : candidates) {
       if (candidate.held_out != held_out) continue;
-      if (candidate.fate != Fate::kept) {
+      if (candidate.fate != Fate::kept)
         count(candidate, corpus.report);
-      } else if (!contents.insert(candidate.content_hash).second) {
+      else if (!contents.insert(candidate.content_hash).second)
         ++corpus.report.copies;
-      } else if (!held_out) {
-        training_lines.insert(candidate.lines.begin(), candidate.lines.end());
-        corpus.training.push_back(std::move(candidate.file));
-      } else if (mostly_known(candidate.lines, training_lines, options.near_duplicate_share)) {
-        ++corpus.report.near_duplicates;
-      } else {
-        corpus.held_out.push_back(std::move(candidate.file));
-      }
+      else
+        (held_out ? corpus.held_out : corpus.training).push_back(std::move(candidate.file));
     }
-  };
-  take(false);
-  take(true);
+  }
+  if (corpus.training.empty()) std::swap(corpus.training, corpus.held_out);  // of one file, say
   if (corpus.training.empty())
     throw Error(
         {.kind = ErrorKind::data,
          .doing = "gathering a corpus from " + options.roots.front().string(),
          .expected = "text files to train on",
          .found = candidates.empty() ? "no files" : "none (" + left_out(corpus.report) + ")"});
+  if (options.held_out_fraction == 0) return corpus;
+  refuse_near_duplicates(corpus, options.near_duplicate_share, team);
+  if (corpus.held_out.empty()) hold_out_a_tail(corpus, options, team);
   return corpus;
 }
 
@@ -210,16 +225,21 @@ Documents::Documents(const std::vector<CorpusFile>& files) {
   block_.reserve(total_bytes(files));
   views_.reserve(files.size());
   for (const CorpusFile& file : files) {
-    const MappedFile content(file.path);
-    if (content.size() != file.bytes)
-      throw Error({.kind = ErrorKind::data,
-                   .doing = "reading " + file.path.string(),
-                   .expected = std::to_string(file.bytes) + " bytes, as when it was gathered",
-                   .found = std::to_string(content.size())});
     const size_t begin = block_.size();
-    block_ += content.text();
-    views_.emplace_back(block_.data() + begin, content.size());
+    block_ += CorpusText(file).text();
+    views_.emplace_back(block_.data() + begin, block_.size() - begin);
   }
+}
+
+CorpusText::CorpusText(const CorpusFile& file) : content_(file.path) {
+  // A training part ends before the held-out tail, so only the file's end is known.
+  const uint64_t end = file.offset + file.bytes;
+  if (content_.size() < end)
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "reading " + file.path.string(),
+                 .expected = "at least " + std::to_string(end) + " bytes, as when it was gathered",
+                 .found = std::to_string(content_.size())});
+  text_ = content_.text().substr(file.offset, file.bytes);
 }
 
 }  // namespace cairn

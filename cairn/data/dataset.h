@@ -41,7 +41,7 @@ struct DatasetInfo {
 };
 
 struct PackOptions {
-  uint64_t shard_tokens = uint64_t{1} << 28;
+  uint64_t shard_tokens = uint64_t{1} << 26;  // a new shard begins after so many
   bool show_progress = true;
 };
 

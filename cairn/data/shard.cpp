@@ -42,6 +42,19 @@ uint64_t payload_offset(uint64_t blocks, uint64_t documents) {
   return align_up(sizeof(Header) + 8 * (blocks + documents), kAlignment);
 }
 
+// Copies tokens of type T and returns the largest.
+template <class T>
+uint32_t widen(const std::byte* from, std::span<int32_t> out) {
+  uint32_t largest = 0;
+  for (size_t i = 0; i < out.size(); ++i) {
+    T token;
+    std::memcpy(&token, from + i * sizeof(T), sizeof(T));
+    largest = std::max<uint32_t>(largest, token);
+    out[i] = static_cast<int32_t>(token);
+  }
+  return largest;
+}
+
 }  // namespace
 
 Shard::Shard(const Path& path) : file_(path) {
@@ -71,10 +84,13 @@ void Shard::check_header() {
   check("header hash", hash_of(header), header.header_hash);
   if (header.token_bytes != 2 && header.token_bytes != 4)
     refuse("bytes a token", "2 or 4", std::to_string(header.token_bytes));
+  if (header.vocab_size == 0 || header.vocab_size > uint64_t{INT32_MAX})
+    refuse("vocabulary", "1 to 2147483647 tokens", std::to_string(header.vocab_size));
   check("block size", kBlockBytes, header.block_bytes);
   // Counts are bounded by the file before anything is computed from them.
   if (header.tokens > file_.size() || header.documents > file_.size())
     refuse("counts", "counts that fit into the file", std::to_string(header.tokens) + " tokens");
+  if (header.documents == 0 && header.tokens != 0) refuse("documents", "at least 1", "0");
   const uint64_t blocks = block_count(header.tokens, header.token_bytes);
   check("payload offset", payload_offset(blocks, header.documents), header.payload_offset);
   check("size", header.payload_offset + header.tokens * header.token_bytes, file_.size());
@@ -119,13 +135,9 @@ void Shard::read(uint64_t begin, std::span<int32_t> out) const {
   const uint64_t first = begin * info_.token_bytes / kBlockBytes;
   const uint64_t last = ((begin + out.size()) * info_.token_bytes - 1) / kBlockBytes;
   for (uint64_t block = first; block <= last; ++block) check_block(block);
-  uint32_t largest = 0;
-  for (size_t i = 0; i < out.size(); ++i) {
-    uint32_t token = 0;
-    std::memcpy(&token, payload_ + (begin + i) * info_.token_bytes, info_.token_bytes);
-    largest = std::max(largest, token);
-    out[i] = static_cast<int32_t>(token);
-  }
+  const std::byte* from = payload_ + begin * info_.token_bytes;
+  const uint32_t largest =
+      info_.token_bytes == 2 ? widen<uint16_t>(from, out) : widen<uint32_t>(from, out);
   if (largest >= info_.vocab_size)
     throw Error({.kind = ErrorKind::data,
                  .doing = "reading token shard " + file_.path().string(),

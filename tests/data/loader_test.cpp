@@ -71,11 +71,62 @@ TEST_F(LoaderTest, MasksDocumentsAndResetsPositionsWhenAsked) {
   EXPECT_EQ(batch.positions, (std::vector<int32_t>{0, 0, 1, 0, 1, 2, 0, 1}));
 }
 
-TEST_F(LoaderTest, EvaluationFillsTheLastBatchWithIgnoredTargets) {
+TEST_F(LoaderTest, EvaluationPredictsEveryTokenOnceAlsoInShortLastWindows) {
+  const TokenStream stream(folder_, Split::training);
+  for (const size_t length : {1, 7, 8, 209, 300}) {
+    const BatchMaker maker(stream, {.sequences = 4, .length = std::min<size_t>(length, 209)});
+    std::multiset<int32_t> predicted;
+    for (uint64_t first = 0; first < maker.windows(); first += 4)
+      for (const int32_t target : maker.evaluation_batch(first, 4).targets)
+        if (target != kIgnoredTarget) predicted.insert(target);
+    // Two shards of 210 tokens 1 ... 420; the first of each has nothing before it.
+    EXPECT_EQ(predicted.size(), 418U) << length;
+    EXPECT_EQ(std::set<int32_t>(predicted.begin(), predicted.end()).size(), 418U) << length;
+    EXPECT_EQ(predicted.count(1) + predicted.count(211), 0U) << length;
+  }
+}
+
+TEST_F(LoaderTest, WindowsBeyondTheLastHaveNoTargets) {
   const TokenStream stream(folder_, Split::training);
   const BatchMaker maker(stream, {.sequences = 4, .length = 8});
-  EXPECT_EQ(maker.evaluation_batch(48, 4).target_count(), 32U);
-  EXPECT_EQ(maker.evaluation_batch(51, 4).target_count(), 8U);
+  EXPECT_EQ(maker.windows(), 54U);  // 27 a shard, the last with one target
+  EXPECT_EQ(maker.evaluation_batch(52, 4).target_count(), 9U);
+  EXPECT_EQ(maker.evaluation_batch(52, 4).tokens.size(), 32U);
+}
+
+TEST_F(LoaderTest, GlobalBatchesDoNotDependOnTheNumberOfRanks) {
+  const TokenStream stream(folder_, Split::training);
+  const BatchMaker whole(stream, {.sequences = 12, .length = 8, .seed = 3});
+  for (const size_t ranks : {2, 3, 4}) {
+    const BatchMaker part(stream, {.sequences = 12 / ranks, .length = 8, .seed = 3});
+    for (uint64_t step = 0; step < 6; ++step) {
+      std::vector<int32_t> joined;
+      for (uint64_t rank = 0; rank < ranks; ++rank) {
+        const Batch batch = part.batch(step * ranks + rank);
+        joined.insert(joined.end(), batch.tokens.begin(), batch.tokens.end());
+      }
+      EXPECT_EQ(joined, whole.batch(step).tokens) << ranks << " ranks, step " << step;
+    }
+  }
+}
+
+TEST_F(LoaderTest, ReadsAcrossShardsAsOneStream) {
+  const TokenStream stream(folder_, Split::training);
+  std::vector<int32_t> tokens(420);
+  stream.read(0, tokens);
+  for (int32_t i = 0; i < 420; ++i) EXPECT_EQ(tokens[static_cast<size_t>(i)], i + 1);
+  stream.read(420, std::span(tokens).first(0));
+  EXPECT_THROW(stream.read(1, tokens), Error);
+}
+
+TEST_F(LoaderTest, ALoaderThatIsDroppedEarlyEndsItsThread) {
+  const TokenStream stream(folder_, Split::training);
+  const BatchMaker maker(stream, {.sequences = 8, .length = 16});
+  for (uint64_t taken = 0; taken < 20; ++taken) {
+    DataLoader loader(maker, taken);
+    for (uint64_t i = 0; i < taken % 3; ++i) loader.next();
+    EXPECT_GE(loader.stall_seconds(), 0.0);
+  }
 }
 
 TEST_F(LoaderTest, NamesTheFilesOfABatch) {

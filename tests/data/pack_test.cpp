@@ -90,6 +90,25 @@ TEST_F(PackTest, TokensDecodeToTheFilesWithAnEndAfterEach) {
   }
 }
 
+TEST_F(PackTest, ALongFileIsEncodedInPiecesThatCutNoWord) {
+  fs::remove_all(root_ / "text");
+  std::string text;
+  for (int i = 0; text.size() < 5'000'000; ++i)
+    text += "line " + std::to_string(i) + (i % 3 == 0 ? "\n\n  indented" : "") + "\n";
+  std::ofstream(root_ / "long") << text;
+  CorpusOptions where;
+  where.roots = {root_ / "long"};
+  where.held_out_fraction = 0;
+  where.max_file_bytes = 100;
+  const Tokenizer model = tokenizer();
+  ThreadTeam team(3, true);
+  pack_dataset(gather_corpus(where, team), model, root_ / "dataset", {.show_progress = false},
+               team);
+  std::vector<int32_t> expected = model.encode(text);
+  expected.push_back(model.eos_id());
+  EXPECT_EQ(all_tokens(TokenStream(root_ / "dataset", Split::training)), expected);
+}
+
 TEST_F(PackTest, EveryDocumentKnowsItsFileAcrossShards) {
   pack("dataset", 1, {.shard_tokens = 3000});
   const TokenStream stream(root_ / "dataset", Split::training);

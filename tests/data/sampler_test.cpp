@@ -1,7 +1,9 @@
 #include "cairn/data/sampler.h"
 
 #include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
 
+#include <cmath>
 #include <set>
 
 #include "cairn/base/error.h"
@@ -34,6 +36,31 @@ TEST(Permutation, SeedsAndKeysGiveOtherOrders) {
   EXPECT_LT(fixed, 12);
 }
 
+RC_GTEST_PROP(Permutation, IsABijectionForAnySizeSeedAndEpoch, ()) {
+  const auto size = *rc::gen::inRange<uint64_t>(1, 5000);
+  const Permutation permutation(size, *rc::gen::arbitrary<uint64_t>(),
+                                *rc::gen::arbitrary<uint64_t>());
+  std::vector<bool> seen(size, false);
+  for (uint64_t i = 0; i < size; ++i) {
+    const uint64_t image = permutation(i);
+    RC_ASSERT(image < size);
+    RC_ASSERT(!seen[image]);
+    seen[image] = true;
+  }
+}
+
+TEST(Permutation, NeighboursLandFarApart) {
+  // The mean distance of two independent uniform draws is a third of the range.
+  const uint64_t size = 100'000;
+  const Permutation permutation(size, 9, 2);
+  double sum = 0;
+  for (uint64_t i = 0; i + 1 < size; ++i) {
+    const auto a = static_cast<double>(permutation(i)), b = static_cast<double>(permutation(i + 1));
+    sum += std::abs(a - b);
+  }
+  EXPECT_NEAR(sum / static_cast<double>(size) / static_cast<double>(size), 1.0 / 3, 0.01);
+}
+
 TEST(Permutation, WorksForHugeSizes) {
   const Permutation permutation(uint64_t{1} << 62, 5, 3);
   EXPECT_LT(permutation(1'000'000'000'000ULL), uint64_t{1} << 62);
@@ -53,6 +80,27 @@ TEST(Sampler, EverySampleOfAnEpochExactlyOnceOverAnyNumberOfRanks) {
       }
     }
     EXPECT_EQ(seen.size(), sampler.samples_per_epoch());
+  }
+}
+
+RC_GTEST_PROP(Sampler, CoversEachShardInWindowsThatStayInside, ()) {
+  const auto sizes = *rc::gen::container<std::vector<uint64_t>>(rc::gen::inRange<uint64_t>(0, 400));
+  const auto length = *rc::gen::inRange<uint64_t>(1, 30);
+  uint64_t windows = 0;
+  for (const uint64_t tokens : sizes) windows += tokens == 0 ? 0 : (tokens - 1) / length;
+  if (windows == 0) {
+    RC_ASSERT_THROWS_AS(Sampler(sizes, length, 1), Error);
+    return;
+  }
+  const Sampler sampler(sizes, length, 1);
+  RC_ASSERT(sampler.samples_per_epoch() == windows);
+  const auto epoch = *rc::gen::inRange<uint64_t>(0, 1'000'000'000);
+  std::set<std::pair<size_t, uint64_t>> seen;
+  for (uint64_t k = epoch * windows; k < (epoch + 1) * windows; ++k) {
+    const SamplePlace place = sampler.place(k);
+    RC_ASSERT(place.offset + length + 1 <= sizes[place.shard]);
+    RC_ASSERT(place.offset % length == 0);
+    RC_ASSERT(seen.insert({place.shard, place.offset}).second);
   }
 }
 
