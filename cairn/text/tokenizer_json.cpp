@@ -313,8 +313,11 @@ Json model_json(const TokenizerSpec& spec) {
   for (const auto& [left, right] : spec.merges) {
     const std::string& a = spec.vocabulary.at(static_cast<size_t>(left));
     const std::string& b = spec.vocabulary.at(static_cast<size_t>(right));
-    const bool has_blank = (a + b).find(' ') != std::string::npos;
-    merges.push_back(has_blank ? Json::array({a, b}) : Json(a + " " + b));
+    if (a.find(' ') != std::string::npos || b.find(' ') != std::string::npos) {
+      merges.push_back(Json::array({a, b}));
+    } else {
+      merges.push_back(fmt::format("{} {}", a, b));
+    }
   }
   Json unknown;
   if (!spec.unknown_token.empty()) unknown = spec.unknown_token;
