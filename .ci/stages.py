@@ -120,7 +120,7 @@ def stage_format(tally):
     good, log = run(tally, "format", ["clang-format-14", "--dry-run", "-Werror",
                                       *sources(".cpp", ".h")], shown=0)
     if not good:
-        files = re.findall(r"^([^:]+):\d+:\d+: error", log.read_text(), re.MULTILINE)
+        files = re.findall(r"^([^:\n]+):\d+:\d+: (?:error|warning)", log.read_text(), re.MULTILINE)
         print("    clang-format-14 -i " + " ".join(sorted(set(files))))
 
 
