@@ -209,6 +209,7 @@ struct SampleArguments {
   std::string tokenizer;
   std::string split = "training";
   int64_t index = 0;
+  int64_t count = 1;
   int64_t length = 512;
   int64_t seed = 0;
   bool json = false;
@@ -233,32 +234,45 @@ Tokenizer tokenizer_of(const SampleArguments& arguments, const DatasetInfo& info
   return tokenizer;
 }
 
+// What of a dataset samples are cut from and shown with.
+struct SampleView {
+  const TokenStream& stream;
+  const BatchMaker& maker;
+  const Tokenizer& tokenizer;
+};
+
+void show_sample(const SampleView& view, uint64_t index, bool json) {
+  const SamplePlace place = view.maker.sampler().place(index);
+  const Batch batch = view.maker.batch(index);
+  const std::vector<std::string> files = view.maker.files(index);
+  const std::string shard = view.stream.shard(place.shard).path().filename().string();
+  if (json) {
+    fmt::print("{}", json_line({{"index", index},
+                                {"epoch", view.maker.sampler().epoch_of(index)},
+                                {"shard", shard},
+                                {"offset", place.offset},
+                                {"files", files},
+                                {"tokens", batch.tokens},
+                                {"next", batch.targets.back()}}));
+    return;
+  }
+  fmt::print("sample {} of {} an epoch: {}, tokens {} to {}\n", index,
+             view.maker.sampler().samples_per_epoch(), shard, place.offset,
+             place.offset + batch.tokens.size());
+  for (const std::string& file : files) fmt::print("  {}\n", file);
+  fmt::print("\n{}\n", view.tokenizer.decode(batch.tokens));
+}
+
 int run_sample(const SampleArguments& arguments) {
   const uint64_t index = at_least(arguments.index, 0, "--index");
+  const uint64_t count = at_least(arguments.count, 1, "--count");
   const TokenStream stream(arguments.folder, split_of(arguments.split));
   const BatchMaker maker(stream, {.sequences = 1,
                                   .length = at_least(arguments.length, 1, "--length"),
                                   .seed = static_cast<uint64_t>(arguments.seed)});
   const Tokenizer tokenizer = tokenizer_of(arguments, stream.dataset());
-  const SamplePlace place = maker.sampler().place(index);
-  const Batch batch = maker.batch(index);
-  const std::vector<std::string> files = maker.files(index);
-  const std::string text = tokenizer.decode(batch.tokens);
-  const std::string shard = stream.shard(place.shard).path().filename().string();
-  if (arguments.json) {
-    fmt::print("{}", json_line({{"index", index},
-                                {"epoch", maker.sampler().epoch_of(index)},
-                                {"shard", shard},
-                                {"offset", place.offset},
-                                {"files", files},
-                                {"tokens", batch.tokens}}));
-    return 0;
-  }
-  fmt::print("sample {} of {} an epoch: {}, tokens {} to {}\n", index,
-             maker.sampler().samples_per_epoch(), shard, place.offset,
-             place.offset + batch.tokens.size());
-  for (const std::string& file : files) fmt::print("  {}\n", file);
-  fmt::print("\n{}\n", text);
+  for (uint64_t i = index; i < index + count; ++i)
+    show_sample({stream, maker, tokenizer}, i, arguments.json);
   return 0;
 }
 
@@ -266,6 +280,7 @@ std::function<int()> prepare_sample(Arguments& arguments) {
   auto options = std::make_shared<SampleArguments>();
   arguments.positional("FOLDER", "a dataset, as cairn data pack makes it", options->folder);
   arguments.option("--index", "which sample, counted over all epochs (0)", options->index);
+  arguments.option("--count", "how many from there on (1)", options->count);
   arguments.option("--length", "tokens a sample (512)", options->length);
   arguments.option("--seed", "of the order, as in training (0)", options->seed);
   arguments.option("--split", "training or held_out", options->split);
