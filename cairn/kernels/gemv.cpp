@@ -9,6 +9,8 @@
 #define HWY_TARGET_INCLUDE "cairn/kernels/gemv.cpp"
 #include <hwy/foreach_target.h>  // this file again, once a target
 
+#include <hwy/cache_control.h>
+
 #include "cairn/kernels/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -16,7 +18,9 @@ namespace cairn::HWY_NAMESPACE {
 
 // A tile of kRows x kTokens dot products, one vector accumulator each. One accumulator, and not
 // several to be added at the end, is what makes the order of sums independent of the tile.
-template <size_t kRows, size_t kTokens, class W>
+// With kFetch the rows of the next block are asked for meanwhile: rows are too short for the
+// processor to see where the memory goes on.
+template <size_t kRows, size_t kTokens, bool kFetch, class W>
 HWY_INLINE void dot_tile(const W* w, size_t w_stride, const float* x, size_t x_stride, size_t cols,
                          float* y, size_t y_stride) {
   const FloatTag d;
@@ -29,6 +33,7 @@ HWY_INLINE void dot_tile(const W* w, size_t w_stride, const float* x, size_t x_s
     for (size_t t = 0; t < kTokens; ++t) in[t] = hn::LoadU(d, x + t * x_stride + k);
     for (size_t r = 0; r < kRows; ++r) {
       const FloatVector weight = load(d, w + r * w_stride + k);
+      if constexpr (kFetch) hwy::Prefetch(w + (kRows + r) * w_stride + k);
       for (size_t t = 0; t < kTokens; ++t) sums[r][t] = hn::MulAdd(weight, in[t], sums[r][t]);
     }
   }
@@ -48,9 +53,13 @@ HWY_INLINE void row_block(const W* w, size_t w_stride, View2<const float> x, flo
   size_t t = 0;
   const auto tile = [&](auto tokens) {
     constexpr size_t kTokens = decltype(tokens)::value;
-    for (; t + kTokens <= x.rows; t += kTokens)
-      dot_tile<kRows, kTokens>(w, w_stride, x.data + t * x.stride, x.stride, x.cols,
-                               y + t * y_stride, y_stride);
+    const auto run = [&](auto fetch) {
+      dot_tile<kRows, kTokens, decltype(fetch)::value>(w, w_stride, x.data + t * x.stride, x.stride,
+                                                       x.cols, y + t * y_stride, y_stride);
+      t += kTokens;
+    };
+    if (t == 0 && kTokens <= x.rows) run(std::true_type());
+    while (t + kTokens <= x.rows) run(std::false_type());
   };
   // Accumulators, inputs and a weight must fit in the registers: 32 with AVX-512, 16 before.
   if constexpr (kRows <= 4 && HWY_TARGET == HWY_AVX3) tile(std::integral_constant<size_t, 4>());
