@@ -220,7 +220,8 @@ def stage_python(tally):
     good, _ = run(tally, "pip install",
                   [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
                    "-r", str(requirements)], count=False)
-    if not good:
+    if not good or not build(tally, "release", ["cairn_python"],
+                             ["-DCAIRN_PYTHON=ON", f"-DPython_EXECUTABLE={python}"]):
         return
     environment = dict(os.environ, CAIRN=str(RELEASE / "cairn"),
                        PYTHONPATH=str(RELEASE / "python"))

@@ -20,6 +20,7 @@ from ._cairn import (
     Tokenizer,
     UsageError,
     __version__,
+    convert,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "Tokenizer",
     "UsageError",
     "__version__",
+    "convert",
 ]

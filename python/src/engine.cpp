@@ -6,10 +6,12 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <cfenv>
 #include <filesystem>
 #include <mutex>
 
 #include "bindings.h"
+#include "cairn/base/cpu.h"
 #include "cairn/base/error.h"
 #include "cairn/infer/generate.h"
 #include "cairn/text/tokenizer_json.h"
@@ -28,6 +30,13 @@ DType dtype_of_word(const std::string& word, const char* argument) {
                .subject = argument,
                .expected = "\"f32\" or \"bf16\"",
                .found = "\"" + word + "\""});
+}
+
+// A str or os.PathLike.
+std::string path_text(nb::handle path) {
+  const nb::object text = nb::steal(PyOS_FSPath(path.ptr()));
+  if (!text.is_valid()) nb::raise_python_error();
+  return nb::cast<std::string>(text);
 }
 
 // A model folder with the threads that run it. One call at a time: Python threads queue here, with
@@ -59,6 +68,25 @@ struct PythonSession {
   Session session;
 };
 
+// While the library works: other Python threads may run, other users of this model wait, and tiny
+// numbers are flushed to zero here as in the team's threads, but not in the caller's own
+// arithmetic.
+class Working {
+ public:
+  explicit Working(std::recursive_mutex& mutex) : lock_(mutex) {
+    std::fegetenv(&caller_);
+    flush_denormals_in_this_thread();
+  }
+  ~Working() { std::fesetenv(&caller_); }
+  Working(const Working&) = delete;
+  Working& operator=(const Working&) = delete;
+
+ private:
+  nb::gil_scoped_release release_;  // before the lock is waited for
+  std::lock_guard<std::recursive_mutex> lock_;
+  std::fenv_t caller_;
+};
+
 using Array1 = nb::ndarray<nb::numpy, float, nb::ndim<1>>;
 using Array2 = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 
@@ -74,8 +102,7 @@ Array to_numpy(std::vector<float>&& values, std::initializer_list<size_t> shape)
 Array1 append(PythonSession& self, const std::vector<int32_t>& tokens) {
   std::vector<float> copy;
   {
-    const nb::gil_scoped_release release;
-    const std::lock_guard lock(self.model->mutex);
+    const Working working(self.model->mutex);
     const View1<const float> logits = self.session.append(tokens);
     copy.assign(logits.begin(), logits.end());
   }
@@ -87,8 +114,7 @@ Array2 logits(PythonModel& self, const std::vector<int32_t>& tokens) {
   const size_t vocab = self.engine.config().vocab_size;
   std::vector<float> values;
   {
-    const nb::gil_scoped_release release;
-    const std::lock_guard lock(self.mutex);
+    const Working working(self.mutex);
     Session session = self.engine.start();
     // Too many tokens are refused before anything is allocated for them.
     values.resize(std::min(tokens.size(), session.room()) * vocab);
@@ -135,8 +161,7 @@ Generation generate_text(PythonModel& self, const std::string& prompt, size_t ma
   options.ignore_eos = ignore_eos;
   const PythonCallback callback(stream);
   const Tokenizer& tokenizer = self.need_tokenizer();
-  const nb::gil_scoped_release release;
-  const std::lock_guard lock(self.mutex);
+  const Working working(self.mutex);
   Session session = self.engine.start();
   return generate(session, tokenizer, encode_prompt(tokenizer, prompt), options, callback);
 }
@@ -177,16 +202,14 @@ void bind_session(nb::module_& module) {
       .def(
           "truncate",
           [](PythonSession& self, size_t length) {
-            const nb::gil_scoped_release release;
-            const std::lock_guard lock(self.model->mutex);
+            const Working working(self.model->mutex);
             self.session.truncate(length);
           },
           "length"_a, "Forgets all tokens from `length` on.")
       .def(
           "fork",
           [](PythonSession& self) {
-            const nb::gil_scoped_release release;
-            const std::lock_guard lock(self.model->mutex);
+            const Working working(self.model->mutex);
             return new PythonSession{self.model, self.session.fork()};
           },
           nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(),
@@ -199,13 +222,12 @@ void bind_model(nb::module_& module) {
           "__init__",
           [](PythonModel* self, nb::handle path, int threads, const std::string& precision,
              const std::string& cache, size_t context) {
-            const nb::object folder = nb::steal(PyOS_FSPath(path.ptr()));
-            if (!folder.is_valid()) nb::raise_python_error();
-            const std::string text = nb::cast<std::string>(folder);
+            const std::string text = path_text(path);
             const EngineOptions options{.weights = dtype_of_word(precision, "precision"),
                                         .cache = dtype_of_word(cache, "cache"),
                                         .context = context};
-            const nb::gil_scoped_release release;
+            std::recursive_mutex none;
+            const Working working(none);
             new (self) PythonModel(text, threads, options);
           },
           "folder"_a, "threads"_a = 0, "precision"_a = "f32", "cache"_a = "f32", "context"_a = 0,
@@ -224,8 +246,7 @@ void bind_model(nb::module_& module) {
       .def(
           "start",
           [](PythonModel& self) {
-            const nb::gil_scoped_release release;
-            const std::lock_guard lock(self.mutex);
+            const Working working(self.mutex);
             return new PythonSession{&self, self.engine.start()};
           },
           nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(), "A new, empty text.")
@@ -237,9 +258,19 @@ void bind_model(nb::module_& module) {
            "The other arguments are those of cairn/infer/sampler.h; temperature 0 is greedy.");
 }
 
+void convert(nb::handle source, nb::handle target, const std::string& dtype) {
+  const std::string from = path_text(source), to = path_text(target);
+  const DType type = dtype_of_word(dtype, "dtype");
+  const nb::gil_scoped_release release;
+  save_model(load_model(from), to, type);
+}
+
 }  // namespace
 
 void bind_engine(nb::module_& module) {
+  module.def("convert", convert, "source"_a, "target"_a, "dtype"_a = "f32",
+             "Reads a Hugging Face folder and writes its config.json, generation_config.json and\n"
+             "model.safetensors into another, as Cairn writes them. dtype: f32 or bf16.");
   bind_generation(module);
   bind_session(module);
   bind_model(module);
