@@ -1,5 +1,7 @@
 #include "cairn/tensor/shape.h"
 
+#include <algorithm>
+
 #include "cairn/base/error.h"
 
 namespace cairn {
@@ -33,6 +35,12 @@ void check_shape(std::string_view operation, std::string_view argument, const Sh
                .subject = std::string(argument),
                .expected = to_string(expected),
                .found = to_string(found)});
+}
+
+void check_shape(std::string_view operation, std::string_view argument,
+                 std::initializer_list<size_t> expected, std::initializer_list<size_t> found) {
+  if (std::equal(expected.begin(), expected.end(), found.begin(), found.end())) return;
+  check_shape(operation, argument, Shape(expected), Shape(found));
 }
 
 }  // namespace cairn

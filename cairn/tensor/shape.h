@@ -20,5 +20,8 @@ std::string to_string(const Shape& shape);
 // Throws Error (usage) "OPERATION: ARGUMENT, expected SHAPE, found SHAPE" when they differ.
 void check_shape(std::string_view operation, std::string_view argument, const Shape& expected,
                  const Shape& found);
+// The same for shapes written in braces at the call: allocates only to complain.
+void check_shape(std::string_view operation, std::string_view argument,
+                 std::initializer_list<size_t> expected, std::initializer_list<size_t> found);
 
 }  // namespace cairn

@@ -61,8 +61,8 @@ void check_geometry(const AttentionGeometry& g) {
     refuse("scale", "0 (for 1/sqrt(head_dim)) or positive", std::to_string(g.scale));
 }
 
-void check_view(std::string_view doing, std::string_view name, const Shape& expected, DType dtype,
-                const AnyView3& view) {
+void check_view(std::string_view doing, std::string_view name,
+                std::initializer_list<size_t> expected, DType dtype, const AnyView3& view) {
   check_shape(doing, name, expected, {view.tokens, view.heads, view.dim});
   if (view.dtype == dtype && (dtype == DType::f32 || dtype == DType::bf16)) return;
   throw Error({.kind = ErrorKind::usage,
