@@ -16,6 +16,7 @@
 #include "cairn/cli/program.h"
 #include "cairn/cli/verbs.h"
 #include "cairn/infer/generate.h"
+#include "cairn/infer/stop_matcher.h"
 #include "cairn/infer/text_model.h"
 #include "cairn/kernels/peak.h"
 
@@ -84,6 +85,9 @@ GenerateOptions generation_options(const Options& options) {
   result.max_tokens = not_negative("-n", options.tokens);
   result.stops = options.stops;
   result.ignore_eos = options.ignore_eos;
+  // Both refuse what they cannot do: before the model is read and anything is printed.
+  static_cast<void>(Sampler(result.sampling, 1));
+  static_cast<void>(StopMatcher(result.stops));
   return result;
 }
 
@@ -158,7 +162,10 @@ int run(const Options& options) {
 
   catch_interrupt();
   Session session = model.engine().start();
-  if (!options.json) fmt::print("{}", prompt);
+  if (!options.json) {
+    fmt::print("{}", prompt);
+    std::fflush(stdout);
+  }
   const auto show = [&](std::string_view piece) {
     if (!options.json && !piece.empty()) {
       std::fwrite(piece.data(), 1, piece.size(), stdout);

@@ -94,19 +94,26 @@ size_t bytes_of(const AnyView2& matrix) {
 }
 
 // Activations of one call, [kMostTokens, ...].
-struct Scratch {
+class Scratch {
+ public:
   Scratch(const ModelConfig& c, const AttentionGeometry& g)
-      : hidden(DType::f32, {Products::kMostTokens, c.hidden_size}),
-        normed(DType::f32, {Products::kMostTokens, c.hidden_size}),
-        qkv(DType::f32, {Products::kMostTokens,
-                         g.heads * g.head_dim + g.kv_heads * (g.head_dim + g.value_dim)}),
-        attended(DType::f32, {Products::kMostTokens, g.heads * g.value_dim}),
-        branch(DType::f32, {Products::kMostTokens, c.hidden_size}),
-        gate_up(DType::f32, {Products::kMostTokens, 2 * c.intermediate_size}),
-        activated(DType::f32, {Products::kMostTokens, c.intermediate_size}),
-        logits(DType::f32, {1, c.vocab_size}) {}
+      : hidden(room(c.hidden_size)),
+        normed(room(c.hidden_size)),
+        qkv(room(g.heads * g.head_dim + g.kv_heads * (g.head_dim + g.value_dim))),
+        attended(room(g.heads * g.value_dim)),
+        branch(room(c.hidden_size)),
+        gate_up(room(2 * c.intermediate_size)),
+        activated(room(c.intermediate_size)),
+        logits(room(c.vocab_size, 1)) {}
 
-  Tensor hidden, normed, qkv, attended, branch, gate_up, activated, logits;
+ private:
+  View2<float> room(size_t cols, size_t rows = Products::kMostTokens) {
+    return buffers_.emplace_back(DType::f32, Shape{rows, cols}).matrix<float>();
+  }
+  std::vector<Tensor> buffers_;
+
+ public:
+  View2<float> hidden, normed, qkv, attended, branch, gate_up, activated, logits;
 };
 
 }  // namespace
@@ -172,7 +179,7 @@ Engine::Implementation::Implementation(Model* borrowed, std::optional<Model> tak
 }
 
 void Engine::Implementation::embed(std::span<const int32_t> tokens) {
-  const View2<float> hidden = scratch.hidden.matrix<float>();
+  const View2<float> hidden = scratch.hidden;
   for (size_t t = 0; t < tokens.size(); ++t) {
     const auto id = static_cast<size_t>(tokens[t]);
     if (weights.embedding.dtype == DType::bf16)
@@ -184,24 +191,23 @@ void Engine::Implementation::embed(std::span<const int32_t> tokens) {
 
 void Engine::Implementation::normalize(View1<const float> gain, size_t tokens) {
   by_rows(tokens, [&](size_t begin, size_t rows) {
-    rms_norm(scratch.hidden.matrix<float>().rows_slice(begin, rows), gain,
-             static_cast<float>(config.rms_norm_eps),
-             scratch.normed.matrix<float>().rows_slice(begin, rows));
+    rms_norm(scratch.hidden.rows_slice(begin, rows), gain, static_cast<float>(config.rms_norm_eps),
+             scratch.normed.rows_slice(begin, rows));
   });
 }
 
 // hidden += o_proj attention(normed)
 void Engine::Implementation::attend(const Layer& layer, AttentionCache& cache, size_t tokens) {
   const AttentionGeometry& g = attention->geometry();
-  const View2<float> qkv = scratch.qkv.matrix<float>();
+  const View2<float> qkv = scratch.qkv;
   const View2<float> q = qkv.cols_slice(0, layer.q.rows);
   const View2<float> k = qkv.cols_slice(q.cols, layer.k.rows);
   const View2<float> v = qkv.cols_slice(q.cols + k.cols, layer.v.rows);
   const std::array<GemvPart, 3> projections = {{{layer.q, q}, {layer.k, k}, {layer.v, v}}};
-  const View2<float> normed = scratch.normed.matrix<float>();
+  const View2<float> normed = scratch.normed;
   products.run(projections, normed, tokens);
 
-  const View2<float> attended = scratch.attended.matrix<float>();
+  const View2<float> attended = scratch.attended;
   AttentionInputs inputs;
   inputs.x = normed.rows_slice(0, tokens);
   inputs.q = split_heads(q.rows_slice(0, tokens), g.heads);
@@ -210,30 +216,30 @@ void Engine::Implementation::attend(const Layer& layer, AttentionCache& cache, s
   inputs.parameters = layer.attention_parameters;
   cache.append_and_attend(inputs, split_heads(attended.rows_slice(0, tokens), g.heads), team);
 
-  const View2<float> branch = scratch.branch.matrix<float>();
+  const View2<float> branch = scratch.branch;
   const GemvPart output{layer.o, branch};
   products.run({&output, 1}, attended, tokens);
   by_rows(tokens, [&](size_t begin, size_t rows) {
-    add(branch.rows_slice(begin, rows), scratch.hidden.matrix<float>().rows_slice(begin, rows));
+    add(branch.rows_slice(begin, rows), scratch.hidden.rows_slice(begin, rows));
   });
 }
 
 // hidden += down_proj(silu(gate_proj normed) * up_proj normed)
 void Engine::Implementation::transform(const Layer& layer, size_t tokens) {
-  const View2<float> gate_up = scratch.gate_up.matrix<float>();
-  const View2<float> activated = scratch.activated.matrix<float>();
-  const View2<float> branch = scratch.branch.matrix<float>();
+  const View2<float> gate_up = scratch.gate_up;
+  const View2<float> activated = scratch.activated;
+  const View2<float> branch = scratch.branch;
   const size_t width = config.intermediate_size;
   const std::array<GemvPart, 2> expansion = {
       {{layer.gate, gate_up.cols_slice(0, width)}, {layer.up, gate_up.cols_slice(width, width)}}};
-  products.run(expansion, scratch.normed.matrix<float>(), tokens);
+  products.run(expansion, scratch.normed, tokens);
   by_rows(tokens, [&](size_t begin, size_t rows) {
     swiglu(gate_up.rows_slice(begin, rows), activated.rows_slice(begin, rows));
   });
   const GemvPart contraction{layer.down, branch};
   products.run({&contraction, 1}, activated, tokens);
   by_rows(tokens, [&](size_t begin, size_t rows) {
-    add(branch.rows_slice(begin, rows), scratch.hidden.matrix<float>().rows_slice(begin, rows));
+    add(branch.rows_slice(begin, rows), scratch.hidden.rows_slice(begin, rows));
   });
 }
 
@@ -294,9 +300,9 @@ View1<const float> Session::append(std::span<const int32_t> tokens) {
       tokens = tokens.subspan(count);
       last = count - 1;
     }
-    const View2<float> logits = engine.scratch.logits.matrix<float>();
+    const View2<float> logits = engine.scratch.logits;
     const GemvPart head{engine.weights.head, logits};
-    engine.products.run({&head, 1}, engine.scratch.normed.matrix<float>().rows_slice(last, 1), 1);
+    engine.products.run({&head, 1}, engine.scratch.normed.rows_slice(last, 1), 1);
     return logits[0];
   } catch (...) {
     truncate(before);
@@ -319,8 +325,7 @@ void Session::append(std::span<const int32_t> tokens, View2<float> logits) {
         const size_t left = count - t;
         const size_t piece = left >= 32 ? 32 : std::min(left, Products::kFewTokens);
         const GemvPart head{engine.weights.head, logits.rows_slice(done + t, piece)};
-        engine.products.run({&head, 1}, engine.scratch.normed.matrix<float>().rows_slice(t, piece),
-                            piece);
+        engine.products.run({&head, 1}, engine.scratch.normed.rows_slice(t, piece), piece);
         t += piece;
       }
       done += count;
