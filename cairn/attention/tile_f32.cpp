@@ -151,12 +151,18 @@ HWY_INLINE void copy_row(const From* from, float scale, size_t n, To* to) {
   for (; i < n; ++i) store_one(load_one(from + i) * scale, to + i);
 }
 
+constexpr size_t kAhead = 8;  // rows to prefetch
+
 template <class T>
 void load_rows(View2<const T> from, RotaryRows rotary, float* to) {
   const size_t width = padded_width(from.cols);
   for (size_t row = 0; row < from.rows; ++row) {
     const T* source = from.data + row * from.stride;
     float* target = to + row * width;
+    // Rows of one head lie far apart, each too short for the hardware to guess the next.
+    if (row + kAhead < from.rows)
+      for (size_t i = 0; i < from.cols; i += 64 / sizeof(T))
+        __builtin_prefetch(source + kAhead * from.stride + i);
     if (rotary.table != nullptr)
       rotate_row(source, 1.0F, turn_of(rotary, row, 1.0F), target);
     else

@@ -9,6 +9,7 @@
 #include "cairn/attention/softmax/forward.h"
 #include "cairn/attention/softmax/schedule.h"
 #include "cairn/attention/softmax/steps.h"
+#include "cairn/attention/triangle.h"
 
 namespace cairn {
 namespace {
@@ -160,31 +161,36 @@ void Backward::visit(size_t slot, size_t query, size_t query_tile, size_t key_ti
   const size_t first_query = query_tile * kTile, key0 = key_tile * kTile;
   const size_t keys = std::min(kTile, align_up(first_query + queries - key0, 2));
   const int32_t* first_key = task_.plan.first_key + first_query;
-  const bool masked = key_tile == query_tile || static_cast<int32_t>(key0) < first_key[queries - 1];
+  const bool diagonal = key_tile == query_tile;
+  const bool masked = diagonal || static_cast<int32_t>(key0) < first_key[queries - 1];
   const size_t at = slot * task_.plan.tiles + key_tile, query_depth = kernel_.depth(columns);
 
-  kernel_.product({.rows = keys,
-                   .columns = columns,
-                   .depth = kernel_.depth(g_.head_dim),
-                   .a = batch_.keys + at * kernel_.rows_words(g_.head_dim),
-                   .a_row = kernel_.row_words(g_.head_dim),
-                   .a_depth = 1,
-                   .b = s.query,
-                   .b_depth = kTile,
-                   .c = s.scores,
-                   .c_row = kTile,
-                   .accumulate = false});
-  kernel_.product({.rows = keys,
-                   .columns = columns,
-                   .depth = kernel_.depth(g_.value_dim),
-                   .a = batch_.values + at * kernel_.rows_words(g_.value_dim),
-                   .a_row = kernel_.row_words(g_.value_dim),
-                   .a_depth = 1,
-                   .b = s.dout,
-                   .b_depth = kTile,
-                   .c = s.dweights,
-                   .c_row = kTile,
-                   .accumulate = false});
+  product_of_scores(kernel_,
+                    {.rows = keys,
+                     .columns = columns,
+                     .depth = kernel_.depth(g_.head_dim),
+                     .a = batch_.keys + at * kernel_.rows_words(g_.head_dim),
+                     .a_row = kernel_.row_words(g_.head_dim),
+                     .a_depth = 1,
+                     .b = s.query,
+                     .b_depth = kTile,
+                     .c = s.scores,
+                     .c_row = kTile,
+                     .accumulate = false},
+                    diagonal);
+  product_of_scores(kernel_,
+                    {.rows = keys,
+                     .columns = columns,
+                     .depth = kernel_.depth(g_.value_dim),
+                     .a = batch_.values + at * kernel_.rows_words(g_.value_dim),
+                     .a_row = kernel_.row_words(g_.value_dim),
+                     .a_depth = 1,
+                     .b = s.dout,
+                     .b_depth = kTile,
+                     .c = s.dweights,
+                     .c_row = kTile,
+                     .accumulate = false},
+                    diagonal);
   steps_.gradient(
       {.scores = s.scores,
        .dweights = s.dweights,
@@ -197,39 +203,45 @@ void Backward::visit(size_t slot, size_t query, size_t query_tile, size_t key_ti
        .weights_by_key = s.weights_by_key,
        .dscores_by_key = s.dscores_by_key,
        .dscores_by_query = s.dscores_by_query});
-  kernel_.product({.rows = keys,
-                   .columns = value_width_,
-                   .depth = query_depth,
-                   .a = s.weights_by_key,
-                   .a_row = kTile / kernel_.pair,
-                   .a_depth = 1,
-                   .b = s.paired_dout,
-                   .b_depth = value_width_,
-                   .c = dv_tile(slot, key_tile),
-                   .c_row = value_width_,
-                   .accumulate = true});
-  kernel_.product({.rows = keys,
-                   .columns = width_,
-                   .depth = query_depth,
-                   .a = s.dscores_by_key,
-                   .a_row = kTile / kernel_.pair,
-                   .a_depth = 1,
-                   .b = s.paired_query,
-                   .b_depth = width_,
-                   .c = dk_tile(slot, key_tile),
-                   .c_row = width_,
-                   .accumulate = true});
-  kernel_.product({.rows = queries,
-                   .columns = width_,
-                   .depth = kernel_.depth(keys),
-                   .a = s.dscores_by_query,
-                   .a_row = 1,
-                   .a_depth = kTile,
-                   .b = batch_.paired_keys + at * kernel_.paired_words(g_.head_dim),
-                   .b_depth = width_,
-                   .c = dq_tile(query, query_tile),
-                   .c_row = width_,
-                   .accumulate = true});
+  product_by_key(kernel_,
+                 {.rows = keys,
+                  .columns = value_width_,
+                  .depth = query_depth,
+                  .a = s.weights_by_key,
+                  .a_row = kTile / kernel_.pair,
+                  .a_depth = 1,
+                  .b = s.paired_dout,
+                  .b_depth = value_width_,
+                  .c = dv_tile(slot, key_tile),
+                  .c_row = value_width_,
+                  .accumulate = true},
+                 diagonal);
+  product_by_key(kernel_,
+                 {.rows = keys,
+                  .columns = width_,
+                  .depth = query_depth,
+                  .a = s.dscores_by_key,
+                  .a_row = kTile / kernel_.pair,
+                  .a_depth = 1,
+                  .b = s.paired_query,
+                  .b_depth = width_,
+                  .c = dk_tile(slot, key_tile),
+                  .c_row = width_,
+                  .accumulate = true},
+                 diagonal);
+  product_by_query(kernel_,
+                   {.rows = queries,
+                    .columns = width_,
+                    .depth = kernel_.depth(keys),
+                    .a = s.dscores_by_query,
+                    .a_row = 1,
+                    .a_depth = kTile,
+                    .b = batch_.paired_keys + at * kernel_.paired_words(g_.head_dim),
+                    .b_depth = width_,
+                    .c = dq_tile(query, query_tile),
+                    .c_row = width_,
+                    .accumulate = true},
+                   diagonal);
 }
 
 void Backward::work(size_t slot, size_t head, const BlockPair& pair, const Scratch& s) const {

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "cairn/attention/triangle.h"
+
 namespace cairn {
 namespace {
 
@@ -119,7 +121,6 @@ void Forward::begin(size_t head, const Queries& queries, const Scratch& s) const
   load_tile(tile_rows(task_.q, tile.token, tile.tokens, head),
             rows_from(task_.rotate_q, tile.token), s.load);
   kernel_.to_columns(s.load, g_.head_dim, queries.packed);
-  std::fill_n(queries.out, kTile * padded_width(g_.value_dim), 0.0F);
   std::fill_n(queries.state->maximum, kTile, std::numeric_limits<float>::lowest());
   std::fill_n(queries.state->sum, kTile, 0.0F);
   const size_t slot = first_slot(queries);
@@ -137,19 +138,22 @@ void Forward::visit(size_t slot, size_t key_tile, const Queries& queries, const 
   const size_t columns = align_up(tokens, kWidth), width = padded_width(g_.value_dim);
   const bool masked =
       key0 + keys - 1 > first_query || static_cast<int32_t>(key0) < queries.first_key[tokens - 1];
+  const bool diagonal = key0 == first_query;
   const size_t at = slot * task_.plan.tiles + key_tile;
 
-  kernel_.product({.rows = keys,
-                   .columns = columns,
-                   .depth = kernel_.depth(g_.head_dim),
-                   .a = packed_.keys + at * key_words_,
-                   .a_row = kernel_.row_words(g_.head_dim),
-                   .a_depth = 1,
-                   .b = queries.packed,
-                   .b_depth = kTile,
-                   .c = s.scores,
-                   .c_row = kTile,
-                   .accumulate = false});
+  product_of_scores(kernel_,
+                    {.rows = keys,
+                     .columns = columns,
+                     .depth = kernel_.depth(g_.head_dim),
+                     .a = packed_.keys + at * key_words_,
+                     .a_row = kernel_.row_words(g_.head_dim),
+                     .a_depth = 1,
+                     .b = queries.packed,
+                     .b_depth = kTile,
+                     .c = s.scores,
+                     .c_row = kTile,
+                     .accumulate = false},
+                    diagonal);
   const bool grown = steps_.softmax(
       {.scores = s.scores,
        .keys = keys,
@@ -159,18 +163,21 @@ void Forward::visit(size_t slot, size_t key_tile, const Queries& queries, const 
        .state = queries.state,
        .rescale = s.rescale,
        .weights = s.weights});
-  if (grown) scale_rows(s.rescale, tokens, width, queries.out);
-  kernel_.product({.rows = tokens,
-                   .columns = width,
-                   .depth = kernel_.depth(keys),
-                   .a = s.weights,
-                   .a_row = 1,
-                   .a_depth = kTile,
-                   .b = packed_.values + at * value_words_,
-                   .b_depth = width,
-                   .c = queries.out,
-                   .c_row = width,
-                   .accumulate = true});
+  const bool first = key_tile == first_key_tile(queries);  // nothing gathered yet
+  if (grown && !first) scale_rows(s.rescale, tokens, width, queries.out);
+  product_by_query(kernel_,
+                   {.rows = tokens,
+                    .columns = width,
+                    .depth = kernel_.depth(keys),
+                    .a = s.weights,
+                    .a_row = 1,
+                    .a_depth = kTile,
+                    .b = packed_.values + at * value_words_,
+                    .b_depth = width,
+                    .c = queries.out,
+                    .c_row = width,
+                    .accumulate = !first},
+                   diagonal);
 }
 
 void Forward::finish(size_t head, const Queries& queries) const {
@@ -209,7 +216,7 @@ size_t strip_length(size_t query_tiles, size_t heads) {
 }  // namespace
 
 size_t head_batch(size_t kv_heads, size_t tiles) {
-  constexpr size_t kEnough = 512;  // tiles of all heads together: 32768 tokens
+  constexpr size_t kEnough = 128;  // tiles of all heads together
   return std::clamp<size_t>(kEnough / std::max<size_t>(tiles, 1), 1, kv_heads);
 }
 
