@@ -10,6 +10,7 @@ namespace {
 void add_segment(TilePlan& plan, int32_t begin, int32_t end) {
   const auto tiles = static_cast<int32_t>(chunk_count(end - begin, kTile));
   plan.segment[plan.segments++] = {static_cast<int32_t>(plan.tiles), tiles};
+  plan.longest_segment = std::max<size_t>(plan.longest_segment, tiles);
   for (int32_t token = begin; token < end; token += kTile) {
     const int32_t tokens = std::min<int32_t>(kTile, end - token);
     plan.tile[plan.tiles++] = {token, tokens, 0};
@@ -44,7 +45,7 @@ TilePlan take_plan(Arena& arena, size_t tiles) {
 }
 
 void fill_plan(TilePlan& plan, View1<const int32_t> offsets) {
-  plan.segments = plan.tiles = 0;
+  plan.segments = plan.tiles = plan.longest_segment = 0;
   const size_t sequences = offsets.size - 1;
   for (size_t begin = 0; begin < sequences;) {
     size_t end = begin + 1;

@@ -32,6 +32,7 @@ struct TilePlan {
   size_t capacity = 0;  // tiles there is room for: a function of shapes alone
   size_t segments = 0;
   size_t tiles = 0;
+  size_t longest_segment = 0;    // tiles
   Segment* segment = nullptr;    // [segments]
   Tile* tile = nullptr;          // [tiles]
   int32_t* first_key = nullptr;  // [tiles * kTile]; for each slot, of padding INT32_MAX
@@ -39,6 +40,10 @@ struct TilePlan {
 
   size_t slots() const { return tiles * kTile; }
 };
+
+// When no segment is longer than this many tiles, one unit of work takes a whole segment of a key
+// head: what it packs and gathers then stays in its core's cache.
+inline constexpr size_t kShortSegment = 8;
 
 // Segments end with the sequence that brings them to this many tokens.
 inline constexpr size_t kSegmentTokens = 512;

@@ -5,6 +5,7 @@
 #include "cairn/attention/softmax/backward.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "cairn/attention/softmax/forward.h"
 #include "cairn/attention/softmax/schedule.h"
@@ -23,6 +24,10 @@ struct Batch {
   float* dk = nullptr;              // [head][slot][width]
   float* dv = nullptr;
   BlockPair* pairs = nullptr;  // [tiles]
+  size_t first_tile = 0;       // of the plan
+  size_t tiles = 0;
+
+  size_t index(size_t head, size_t tile) const { return head * tiles + tile - first_tile; }
 };
 
 // One thread's scratch: a tile of queries and what is computed against a tile of keys.
@@ -54,6 +59,7 @@ Batch take_batch(Arena& arena, const AttentionGeometry& g, const TileKernel& ker
   b.dk = arena.take<float>(heads * slots * padded_width(g.head_dim));
   b.dv = arena.take<float>(heads * slots * padded_width(g.value_dim));
   b.pairs = arena.take<BlockPair>(tiles);
+  b.tiles = tiles;
   return b;
 }
 
@@ -104,13 +110,13 @@ class Backward {
   void visit(size_t slot, size_t query, size_t query_tile, size_t key_tile, const Scratch& s) const;
   // Gradient tiles: `query` counts the query heads of the batch.
   float* dq_tile(size_t query, size_t t) const {
-    return batch_.dq + (query * task_.plan.tiles + t) * kTile * width_;
+    return batch_.dq + batch_.index(query, t) * kTile * width_;
   }
   float* dk_tile(size_t slot, size_t t) const {
-    return batch_.dk + (slot * task_.plan.tiles + t) * kTile * width_;
+    return batch_.dk + batch_.index(slot, t) * kTile * width_;
   }
   float* dv_tile(size_t slot, size_t t) const {
-    return batch_.dv + (slot * task_.plan.tiles + t) * kTile * value_width_;
+    return batch_.dv + batch_.index(slot, t) * kTile * value_width_;
   }
 
   const BackwardTask& task_;
@@ -123,7 +129,7 @@ class Backward {
 
 void Backward::pack(size_t slot, size_t head, size_t t, const Scratch& s) const {
   const Tile& tile = task_.plan.tile[t];
-  const size_t token = tile.token, tokens = tile.tokens, at = slot * task_.plan.tiles + t;
+  const size_t token = tile.token, tokens = tile.tokens, at = batch_.index(slot, t);
   load_tile(tile_rows(task_.k, token, tokens, head), rows_from(task_.rotary, token), s.load);
   kernel_.to_rows(s.load, g_.head_dim, batch_.keys + at * kernel_.rows_words(g_.head_dim));
   if (batch_.paired_keys != batch_.keys)
@@ -163,7 +169,7 @@ void Backward::visit(size_t slot, size_t query, size_t query_tile, size_t key_ti
   const int32_t* first_key = task_.plan.first_key + first_query;
   const bool diagonal = key_tile == query_tile;
   const bool masked = diagonal || static_cast<int32_t>(key0) < first_key[queries - 1];
-  const size_t at = slot * task_.plan.tiles + key_tile, query_depth = kernel_.depth(columns);
+  const size_t at = batch_.index(slot, key_tile), query_depth = kernel_.depth(columns);
 
   product_of_scores(kernel_,
                     {.rows = keys,
@@ -270,32 +276,45 @@ void Backward::finish(size_t slot, size_t head, size_t t) const {
                 tile_rows(task_.dq, token, tokens, head * group_ + i));
 }
 
-}  // namespace
-
-size_t backward_workspace(const AttentionGeometry& geometry, const TileKernel& kernel, size_t tiles,
-                          int threads) {
-  Arena arena;
-  take_batch(arena, geometry, kernel, tiles, head_batch(geometry.kv_heads, tiles));
-  for (int i = 0; i < threads; ++i) take_scratch(arena, geometry, kernel);
-  return arena.used();
+// All of a segment of a key head in one unit of work.
+void run_short(const BackwardTask& task, const AttentionGeometry& g, const TileKernel& kernel,
+               const Arena& arena, ThreadTeam& team) {
+  const auto take = [&](Arena& own) {
+    return std::pair(take_batch(own, g, kernel, kShortSegment, 1), take_scratch(own, g, kernel));
+  };
+  Arena one;
+  take(one);
+  team.run(task.plan.segments * g.kv_heads, [&](size_t chunk, int thread) {
+    const Segment& segment = task.plan.segment[chunk / g.kv_heads];
+    const size_t head = chunk % g.kv_heads, end = segment.first_tile + segment.tiles;
+    Arena own = arena;
+    own.take<std::byte>(one.used() * thread);
+    auto [batch, scratch] = take(own);
+    batch.first_tile = segment.first_tile;
+    const Backward backward(task, g, kernel, batch);
+    for (size_t t = segment.first_tile; t < end; ++t) backward.pack(0, head, t, scratch);
+    backward.work(0, head, {segment.first_tile, segment.tiles, segment.first_tile, segment.tiles},
+                  scratch);
+    for (size_t t = segment.first_tile; t < end; ++t) backward.finish(0, head, t);
+  });
 }
 
-void run_backward(const BackwardTask& task, const AttentionGeometry& geometry,
-                  const TileKernel& kernel, Arena& arena, ThreadTeam& team) {
+// Key heads in batches, and in each the rounds of schedule.h.
+void run_long(const BackwardTask& task, const AttentionGeometry& g, const TileKernel& kernel,
+              Arena& arena, ThreadTeam& team) {
   const size_t tiles = task.plan.tiles;
-  const size_t batch_heads = head_batch(geometry.kv_heads, task.plan.capacity);
-  const Batch batch = take_batch(arena, geometry, kernel, tiles, batch_heads);
-  const Backward backward(task, geometry, kernel, batch);
-  const Arena shared = arena;
+  const size_t batch_heads = head_batch(g.kv_heads, task.plan.capacity);
+  const Batch batch = take_batch(arena, g, kernel, tiles, batch_heads);
+  const Backward backward(task, g, kernel, batch);
   Arena one;
-  take_scratch(one, geometry, kernel);
+  take_scratch(one, g, kernel);
   const auto scratch = [&](int thread) {
-    Arena own = shared;
+    Arena own = arena;
     own.take<std::byte>(one.used() * thread);
-    return take_scratch(own, geometry, kernel);
+    return take_scratch(own, g, kernel);
   };
-  for (size_t first = 0; first < geometry.kv_heads; first += batch_heads) {
-    const size_t heads = std::min(batch_heads, geometry.kv_heads - first);
+  for (size_t first = 0; first < g.kv_heads; first += batch_heads) {
+    const size_t heads = std::min(batch_heads, g.kv_heads - first);
     const size_t block = block_tiles(tiles, heads), rounds = round_count(task.plan, block);
     team.run(heads * tiles, [&](size_t chunk, int thread) {
       backward.pack(chunk / tiles, first + chunk / tiles, chunk % tiles, scratch(thread));
@@ -311,6 +330,26 @@ void run_backward(const BackwardTask& task, const AttentionGeometry& geometry,
       backward.finish(chunk / tiles, first + chunk / tiles, chunk % tiles);
     });
   }
+}
+
+}  // namespace
+
+size_t backward_workspace(const AttentionGeometry& geometry, const TileKernel& kernel, size_t tiles,
+                          int threads) {
+  Arena shared, own;
+  take_batch(shared, geometry, kernel, tiles, head_batch(geometry.kv_heads, tiles));
+  take_scratch(own, geometry, kernel);
+  const size_t scratch = own.used();
+  take_batch(own, geometry, kernel, kShortSegment, 1);
+  return std::max(shared.used() + scratch * threads, own.used() * threads);
+}
+
+void run_backward(const BackwardTask& task, const AttentionGeometry& geometry,
+                  const TileKernel& kernel, Arena& arena, ThreadTeam& team) {
+  if (task.plan.longest_segment <= kShortSegment)
+    run_short(task, geometry, kernel, arena, team);
+  else
+    run_long(task, geometry, kernel, arena, team);
 }
 
 }  // namespace cairn

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "cairn/attention/triangle.h"
 
@@ -14,6 +15,10 @@ namespace {
 struct PackedKeys {
   uint32_t* keys = nullptr;    // rows form
   uint32_t* values = nullptr;  // paired form
+  size_t first_tile = 0;       // of the plan
+  size_t tiles = 0;
+
+  size_t index(size_t head, size_t tile) const { return head * tiles + tile - first_tile; }
 };
 
 // A tile of queries and what it has gathered so far.
@@ -59,7 +64,7 @@ Scratch take_scratch(Arena& arena, const AttentionGeometry& g, const TileKernel&
 PackedKeys take_keys(Arena& arena, const AttentionGeometry& g, const TileKernel& kernel,
                      size_t tiles, size_t heads) {
   return {arena.take<uint32_t>(heads * tiles * kernel.rows_words(g.head_dim)),
-          arena.take<uint32_t>(heads * tiles * kernel.paired_words(g.value_dim))};
+          arena.take<uint32_t>(heads * tiles * kernel.paired_words(g.value_dim)), 0, tiles};
 }
 
 void scale_rows(const float* factors, size_t rows, size_t width, float* values) {
@@ -103,13 +108,13 @@ class Forward {
   const AttentionGeometry& g_;
   const TileKernel& kernel_;
   const SoftmaxSteps& steps_;
-  PackedKeys packed_;
+  const PackedKeys packed_;
   size_t key_words_, value_words_;
 };
 
 void Forward::pack(size_t slot, size_t head, size_t t, const Scratch& s) const {
   const Tile& tile = task_.plan.tile[t];
-  const size_t token = tile.token, tokens = tile.tokens, at = slot * task_.plan.tiles + t;
+  const size_t token = tile.token, tokens = tile.tokens, at = packed_.index(slot, t);
   load_tile(tile_rows(task_.k, token, tokens, head), rows_from(task_.rotate_k, token), s.load);
   kernel_.to_rows(s.load, g_.head_dim, packed_.keys + at * key_words_);
   load_tile(tile_rows(task_.v, token, tokens, head), {}, s.load);
@@ -139,7 +144,7 @@ void Forward::visit(size_t slot, size_t key_tile, const Queries& queries, const 
   const bool masked =
       key0 + keys - 1 > first_query || static_cast<int32_t>(key0) < queries.first_key[tokens - 1];
   const bool diagonal = key0 == first_query;
-  const size_t at = slot * task_.plan.tiles + key_tile;
+  const size_t at = packed_.index(slot, key_tile);
 
   product_of_scores(kernel_,
                     {.rows = keys,
@@ -216,34 +221,51 @@ size_t strip_length(size_t query_tiles, size_t heads) {
 }  // namespace
 
 size_t head_batch(size_t kv_heads, size_t tiles) {
-  constexpr size_t kEnough = 128;  // tiles of all heads together
+  constexpr size_t kEnough = 512;  // tiles of all heads together
   return std::clamp<size_t>(kEnough / std::max<size_t>(tiles, 1), 1, kv_heads);
 }
 
-size_t forward_workspace(const AttentionGeometry& geometry, const TileKernel& kernel, size_t tiles,
-                         int threads) {
-  Arena arena;
-  take_keys(arena, geometry, kernel, tiles, head_batch(geometry.kv_heads, tiles));
-  for (int i = 0; i < threads; ++i) take_scratch(arena, geometry, kernel);
-  return arena.used();
+namespace {
+
+// All of a segment of a key head in one unit of work.
+void run_short(const ForwardTask& task, const AttentionGeometry& g, const TileKernel& kernel,
+               const Arena& arena, ThreadTeam& team) {
+  const size_t group = g.heads / g.kv_heads;
+  const auto take = [&](Arena& own) {
+    return std::pair(take_keys(own, g, kernel, kShortSegment, 1), take_scratch(own, g, kernel));
+  };
+  Arena one;
+  take(one);
+  team.run(task.plan.segments * g.kv_heads, [&](size_t chunk, int thread) {
+    const Segment& segment = task.plan.segment[chunk / g.kv_heads];
+    const size_t kv_head = chunk % g.kv_heads, end = segment.first_tile + segment.tiles;
+    Arena own = arena;
+    own.take<std::byte>(one.used() * thread);
+    auto [packed, scratch] = take(own);
+    packed.first_tile = segment.first_tile;
+    const Forward forward(task, g, kernel, packed);
+    for (size_t t = segment.first_tile; t < end; ++t) forward.pack(0, kv_head, t, scratch);
+    for (size_t head = kv_head * group; head < (kv_head + 1) * group; ++head)
+      for (size_t t = segment.first_tile; t < end; t += kStrip)
+        forward.attend(0, head, t, std::min(kStrip, end - t), scratch);
+  });
 }
 
-void run_forward(const ForwardTask& task, const AttentionGeometry& geometry,
-                 const TileKernel& kernel, Arena& arena, ThreadTeam& team) {
-  const size_t tiles = task.plan.tiles;
-  const size_t batch = head_batch(geometry.kv_heads, task.plan.capacity);
-  const size_t group = geometry.heads / geometry.kv_heads;
-  const Forward forward(task, geometry, kernel, take_keys(arena, geometry, kernel, tiles, batch));
-  const Arena shared = arena;
+// Key heads in batches: all tiles are packed, then strips of queries attend to them.
+void run_long(const ForwardTask& task, const AttentionGeometry& g, const TileKernel& kernel,
+              Arena& arena, ThreadTeam& team) {
+  const size_t tiles = task.plan.tiles, group = g.heads / g.kv_heads;
+  const size_t batch = head_batch(g.kv_heads, task.plan.capacity);
+  const Forward forward(task, g, kernel, take_keys(arena, g, kernel, tiles, batch));
   Arena one;
-  take_scratch(one, geometry, kernel);
+  take_scratch(one, g, kernel);
   const auto scratch = [&](int thread) {
-    Arena own = shared;
+    Arena own = arena;
     own.take<std::byte>(one.used() * thread);
-    return take_scratch(own, geometry, kernel);
+    return take_scratch(own, g, kernel);
   };
-  for (size_t first = 0; first < geometry.kv_heads; first += batch) {
-    const size_t heads = std::min(batch, geometry.kv_heads - first);
+  for (size_t first = 0; first < g.kv_heads; first += batch) {
+    const size_t heads = std::min(batch, g.kv_heads - first);
     team.run(heads * tiles, [&](size_t chunk, int thread) {
       forward.pack(chunk / tiles, first + chunk / tiles, chunk % tiles, scratch(thread));
     });
@@ -258,6 +280,27 @@ void run_forward(const ForwardTask& task, const AttentionGeometry& geometry,
                      std::min(length, task.query_tiles - begin), own);
     });
   }
+}
+
+}  // namespace
+
+size_t forward_workspace(const AttentionGeometry& geometry, const TileKernel& kernel, size_t tiles,
+                         int threads) {
+  Arena shared, own;
+  take_keys(shared, geometry, kernel, tiles, head_batch(geometry.kv_heads, tiles));
+  take_scratch(own, geometry, kernel);
+  const size_t scratch = own.used();
+  take_keys(own, geometry, kernel, kShortSegment, 1);
+  return std::max(shared.used() + scratch * threads, own.used() * threads);
+}
+
+void run_forward(const ForwardTask& task, const AttentionGeometry& geometry,
+                 const TileKernel& kernel, Arena& arena, ThreadTeam& team) {
+  const bool all_queries = task.query_slot == 0 && task.query_tiles == task.plan.tiles;
+  if (all_queries && task.plan.longest_segment <= kShortSegment)
+    run_short(task, geometry, kernel, arena, team);
+  else
+    run_long(task, geometry, kernel, arena, team);
 }
 
 }  // namespace cairn
