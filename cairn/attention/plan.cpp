@@ -44,6 +44,13 @@ TilePlan take_plan(Arena& arena, size_t tiles) {
   return plan;
 }
 
+bool takes_whole_segments(const TilePlan& plan, size_t kv_heads) {
+  constexpr size_t kVeryShort = 8;  // tiles: cheap enough not to share
+  constexpr size_t kFewUnits = 16;
+  if (plan.longest_segment <= kVeryShort) return true;
+  return plan.longest_segment <= kShortSegment && plan.segments * kv_heads >= kFewUnits;
+}
+
 void fill_plan(TilePlan& plan, View1<const int32_t> offsets) {
   plan.segments = plan.tiles = plan.longest_segment = 0;
   const size_t sequences = offsets.size - 1;

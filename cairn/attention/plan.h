@@ -41,9 +41,10 @@ struct TilePlan {
   size_t slots() const { return tiles * kTile; }
 };
 
-// When no segment is longer than this many tiles, one unit of work takes a whole segment of a key
-// head: what it packs and gathers then stays in its core's cache.
-inline constexpr size_t kShortSegment = 8;
+// When segments are short, one unit of work takes a whole segment of a key head: what it packs and
+// gathers then stays near its core. Not when that would leave few units; depends on shapes only.
+inline constexpr size_t kShortSegment = 32;  // tiles
+bool takes_whole_segments(const TilePlan& plan, size_t kv_heads);
 
 // Segments end with the sequence that brings them to this many tokens.
 inline constexpr size_t kSegmentTokens = 512;

@@ -276,6 +276,14 @@ void Backward::finish(size_t slot, size_t head, size_t t) const {
                 tile_rows(task_.dq, token, tokens, head * group_ + i));
 }
 
+constexpr int32_t kBlock = 8;  // tiles
+
+BlockPair block_pair(const Segment& segment, int32_t query_tile, int32_t key_tile) {
+  const auto count = [&](int32_t tile) { return std::min(kBlock, segment.tiles - tile); };
+  return {segment.first_tile + query_tile, count(query_tile), segment.first_tile + key_tile,
+          count(key_tile)};
+}
+
 // All of a segment of a key head in one unit of work.
 void run_short(const BackwardTask& task, const AttentionGeometry& g, const TileKernel& kernel,
                const Arena& arena, ThreadTeam& team) {
@@ -293,8 +301,10 @@ void run_short(const BackwardTask& task, const AttentionGeometry& g, const TileK
     batch.first_tile = segment.first_tile;
     const Backward backward(task, g, kernel, batch);
     for (size_t t = segment.first_tile; t < end; ++t) backward.pack(0, head, t, scratch);
-    backward.work(0, head, {segment.first_tile, segment.tiles, segment.first_tile, segment.tiles},
-                  scratch);
+    // Blocks of keys small enough to stay in L2 while queries pass.
+    for (int32_t q = 0; q < segment.tiles; q += kBlock)
+      for (int32_t k = 0; k <= q; k += kBlock)
+        backward.work(0, head, block_pair(segment, q, k), scratch);
     for (size_t t = segment.first_tile; t < end; ++t) backward.finish(0, head, t);
   });
 }
@@ -346,7 +356,7 @@ size_t backward_workspace(const AttentionGeometry& geometry, const TileKernel& k
 
 void run_backward(const BackwardTask& task, const AttentionGeometry& geometry,
                   const TileKernel& kernel, Arena& arena, ThreadTeam& team) {
-  if (task.plan.longest_segment <= kShortSegment)
+  if (takes_whole_segments(task.plan, geometry.kv_heads))
     run_short(task, geometry, kernel, arena, team);
   else
     run_long(task, geometry, kernel, arena, team);

@@ -297,7 +297,7 @@ size_t forward_workspace(const AttentionGeometry& geometry, const TileKernel& ke
 void run_forward(const ForwardTask& task, const AttentionGeometry& geometry,
                  const TileKernel& kernel, Arena& arena, ThreadTeam& team) {
   const bool all_queries = task.query_slot == 0 && task.query_tiles == task.plan.tiles;
-  if (all_queries && task.plan.longest_segment <= kShortSegment)
+  if (all_queries && takes_whole_segments(task.plan, geometry.kv_heads))
     run_short(task, geometry, kernel, arena, team);
   else
     run_long(task, geometry, kernel, arena, team);
