@@ -22,8 +22,8 @@ Tokenizer byte_tokenizer() {
   return Tokenizer(spec);
 }
 
-// A model that says `text`, byte after byte, and then the end: its embedding tells the tokens apart,
-// its layers add nothing, its head knows for each token the next. No byte may occur twice.
+// A model that says `text`, byte after byte, and then the end: its embedding tells the tokens
+// apart, its layers add nothing, its head knows for each token the next. No byte may occur twice.
 Model reciter(std::string_view text, size_t vocab_size = 257) {
   ModelConfig config;
   config.vocab_size = vocab_size;

@@ -8,6 +8,7 @@
 
 #include "cairn/base/error.h"
 #include "cairn/base/random.h"
+#include "tests/support/targets.h"
 
 namespace cairn {
 namespace {
@@ -59,15 +60,17 @@ double max_error(const Case<W>& c) {
   return worst;
 }
 
-TEST(Gemv, MatchesFloat64AtOddSizes) {
-  for (const size_t rows : {1, 3, 4, 8, 13, 33})
-    for (const size_t cols : {1, 7, 15, 16, 17, 64, 576, 1023})
-      for (const size_t tokens : {1, 2, 3, 4, 5, 16}) {
-        EXPECT_LE(max_error(Case<float>(rows, cols, tokens)), 1e-5)
-            << rows << " x " << cols << ", " << tokens;
-        EXPECT_LE(max_error(Case<bf16>(rows, cols, tokens)), 1e-5)
-            << rows << " x " << cols << ", " << tokens;
-      }
+TEST(Gemv, MatchesFloat64AtOddSizesOnEveryTarget) {
+  for_each_target([](const char* target) {
+    for (const size_t rows : {1, 3, 4, 8, 13, 33})
+      for (const size_t cols : {1, 7, 15, 16, 17, 64, 576, 1023})
+        for (const size_t tokens : {1, 2, 3, 4, 5, 16}) {
+          EXPECT_LE(max_error(Case<float>(rows, cols, tokens)), 1e-5)
+              << target << ": " << rows << " x " << cols << ", " << tokens;
+          EXPECT_LE(max_error(Case<bf16>(rows, cols, tokens)), 1e-5)
+              << target << ": " << rows << " x " << cols << ", " << tokens;
+        }
+  });
 }
 
 TEST(Gemv, ReadsAndWritesStridedRowsOnly) {
@@ -75,14 +78,17 @@ TEST(Gemv, ReadsAndWritesStridedRowsOnly) {
   EXPECT_LE(max_error(Case<bf16>(13, 33, 5, 3)), 1e-5);
 }
 
-TEST(Gemv, GivesATokenTheSameBitsAloneAndAmongOthers) {
+TEST(Gemv, GivesATokenTheSameBitsAloneAndAmongOthersOnEveryTarget) {
   const Case<bf16> c(37, 83, 11);
-  std::vector<float> together(c.tokens * c.rows), alone(c.rows);
-  gemv(c.w_view(), c.x_view(), {together.data(), c.tokens, c.rows});
-  for (size_t t = 0; t < c.tokens; ++t) {
-    gemv(c.w_view(), c.x_view().rows_slice(t, 1), {alone.data(), 1, c.rows});
-    for (size_t r = 0; r < c.rows; ++r) EXPECT_EQ(together[t * c.rows + r], alone[r]);
-  }
+  for_each_target([&](const char* target) {
+    std::vector<float> together(c.tokens * c.rows), alone(c.rows);
+    gemv(c.w_view(), c.x_view(), {together.data(), c.tokens, c.rows});
+    for (size_t t = 0; t < c.tokens; ++t) {
+      gemv(c.w_view(), c.x_view().rows_slice(t, 1), {alone.data(), 1, c.rows});
+      for (size_t r = 0; r < c.rows; ++r)
+        EXPECT_EQ(together[t * c.rows + r], alone[r]) << target << ", token " << t;
+    }
+  });
 }
 
 TEST(Gemv, GivesTheSameBitsForAnyNumberOfThreadsAndOnOne) {
