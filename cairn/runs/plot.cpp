@@ -119,11 +119,26 @@ std::string quoted_for_gnuplot(const std::string& text) {
   return out + "'";
 }
 
-void add_data(std::string& script, const std::string& name, const Series& data) {
+// Large numbers are drawn in thousands, millions or billions: gnuplot's own suffixes show too many
+// digits or too few.
+struct Unit {
+  double size = 1;
+  const char* name = "";  // " (millions)"
+};
+
+Unit unit_for(double largest) {
+  if (largest >= 2e9) return {1e9, " (billions)"};
+  if (largest >= 2e6) return {1e6, " (millions)"};
+  if (largest >= 2e4) return {1e3, " (thousands)"};
+  return {};
+}
+
+void add_data(std::string& script, const std::string& name, const Series& data, double x_unit,
+              double y_unit = 1) {
   script += "$" + name + " << EOD\n";
   for (size_t i = 0; i < data.x.size(); ++i)
     if (std::isfinite(data.x[i]) && std::isfinite(data.y[i]))
-      script += fmt::format("{:.9g} {:.7g}\n", data.x[i], data.y[i]);
+      script += fmt::format("{:.9g} {:.7g}\n", data.x[i] / x_unit, data.y[i] / y_unit);
   script += "EOD\n";
 }
 
@@ -134,7 +149,7 @@ std::string style() {
          "set grid ytics xtics lw 0.6 lc rgb '#e6e6e6' lt 1\n"
          "set key top right noenhanced samplen 1.6 spacing 1.15 textcolor rgb '#303030'\n"
          "set format y '%g'\n"
-         "set lmargin 11\nset rmargin 3\n";
+         "set lmargin 11\nset rmargin 4\n";
 }
 
 std::string curve(const std::string& data, const std::string& with, const std::string& colour,
@@ -149,7 +164,8 @@ std::string joined(const std::vector<std::string>& parts) {
   return out + "\n";
 }
 
-std::string panels(const std::vector<RunCurves>& runs, const PlotOptions& options) {
+std::string panels(const std::vector<RunCurves>& runs, const PlotOptions& options,
+                   const Unit& x_unit, const Unit& speed_unit) {
   std::vector<std::string> loss, lr, speed;
   for (size_t i = 0; i < runs.size(); ++i) {
     const std::string colour = kColours[i % kColours.size()], n = std::to_string(i);
@@ -171,10 +187,10 @@ std::string panels(const std::vector<RunCurves>& runs, const PlotOptions& option
   out += options.log_loss ? "set logscale y\n" : "";
   out += joined(loss) + "unset logscale y\nset tmargin 0.6\nset yrange [0:*]\n";
   out += "set size 1,0.22\nset origin 0,0.24\nset ylabel 'learning rate'\nset ytics autofreq\n";
-  out += "set format y '%.1h'\n";
   out += lr.empty() ? "" : joined(lr);
-  out += "set size 1,0.24\nset origin 0,0\nset bmargin 3\nset ylabel 'tokens/s'\n";
-  out += "set format y '%.1s%c'\nset format x '%.3s%c'\nset xlabel '" + label + "'\n";
+  out += "set size 1,0.24\nset origin 0,0\nset bmargin 3\nset format x '%g'\n";
+  out += fmt::format("set ylabel 'tokens/s{}'\nset xlabel '{}{}'\n", speed_unit.name, label,
+                     x_unit.name);
   out += speed.empty() ? "" : joined(speed);
   return out + "unset multiplot\nunset output\n";
 }
@@ -208,15 +224,21 @@ std::string plot_script(const PlotOptions& options, const std::string& terminal,
           ? "set terminal svg size 960,840 dynamic font 'Helvetica,14' background rgb 'white'\n"
           : "set terminal pngcairo size 1440,1260 font 'Sans,18' background rgb 'white'\n";
   script += "set output " + quoted_for_gnuplot(output.string()) + "\n" + style();
+  double largest_x = 0, largest_speed = 0;
+  for (const RunCurves& run : runs) {
+    for (const double value : run.loss.x) largest_x = std::max(largest_x, value);
+    for (const double value : run.speed.y) largest_speed = std::max(largest_speed, value);
+  }
+  const Unit x_unit = unit_for(largest_x), speed_unit = unit_for(largest_speed);
   for (size_t i = 0; i < runs.size(); ++i) {
     const std::string n = std::to_string(i);
-    add_data(script, "raw" + n, runs[i].loss);
-    add_data(script, "loss" + n, runs[i].smooth);
-    add_data(script, "val" + n, runs[i].held_out);
-    add_data(script, "lr" + n, runs[i].lr);
-    add_data(script, "speed" + n, runs[i].speed);
+    add_data(script, "raw" + n, runs[i].loss, x_unit.size);
+    add_data(script, "loss" + n, runs[i].smooth, x_unit.size);
+    add_data(script, "val" + n, runs[i].held_out, x_unit.size);
+    add_data(script, "lr" + n, runs[i].lr, x_unit.size);
+    add_data(script, "speed" + n, runs[i].speed, x_unit.size, speed_unit.size);
   }
-  return script + panels(runs, options);
+  return script + panels(runs, options, x_unit, speed_unit);
 }
 
 std::vector<Path> plot_runs(const PlotOptions& options) {
