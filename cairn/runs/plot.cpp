@@ -188,9 +188,12 @@ std::string panels(const std::vector<RunCurves>& runs, const PlotOptions& option
   out += joined(loss) + "unset logscale y\nset tmargin 0.6\nset yrange [0:*]\n";
   out += "set size 1,0.22\nset origin 0,0.24\nset ylabel 'learning rate'\nset ytics autofreq\n";
   out += lr.empty() ? "" : joined(lr);
-  out += "set size 1,0.24\nset origin 0,0\nset bmargin 3\nset format x '%g'\n";
-  out += fmt::format("set ylabel 'tokens/s{}'\nset xlabel '{}{}'\n", speed_unit.name, label,
-                     x_unit.name);
+  out += "set size 1,0.24\nset origin 0,0\nset bmargin 3.8\nset format x '%g'\n";
+  out += fmt::format("set ylabel '{}tokens/s'\nset xlabel '{}{}'\n",
+                     speed_unit.size >= 1e6   ? "10^6 "
+                     : speed_unit.size >= 1e3 ? "1000 "
+                                              : "",
+                     label, x_unit.name);
   out += speed.empty() ? "" : joined(speed);
   return out + "unset multiplot\nunset output\n";
 }
