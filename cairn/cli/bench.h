@@ -12,6 +12,7 @@ namespace cairn {
 extern const Verb kBenchPeakVerb;
 extern const Verb kBenchTrainVerb;
 extern const Verb kBenchAttentionVerb;
+extern const Verb kBenchTokenizerVerb;
 
 // The middle of some measurements; they are sorted in place. Not empty.
 inline double median(std::vector<double>& values) {

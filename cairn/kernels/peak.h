@@ -14,7 +14,8 @@ enum class PeakKind { f32, bf16, int8 };
 // CAIRN_MAX_ISA) lacks the instruction.
 double measure_peak(PeakKind kind, ThreadTeam& team, double seconds = 0.3);
 
-// Reading `bytes` of memory that the team's threads share out, again and again, in 1e9 bytes a second.
+// Reading `bytes` of memory that the team's threads share out, again and again, in 1e9 bytes a
+// second.
 double measure_read_bandwidth(size_t bytes, ThreadTeam& team, double seconds = 0.3);
 
 }  // namespace cairn

@@ -1,5 +1,5 @@
-// A tokenizer.json from a stranger: reading it, and encoding with it, ends in a tokenizer that gives
-// text back or in a cairn::Error.
+// A tokenizer.json from a stranger: reading it, and encoding with it, ends in a tokenizer that
+// gives text back or in a cairn::Error.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

@@ -4,7 +4,7 @@
 Prints one JSON line a shape with the keys of ours: causal, 8 heads, sequences of T tokens that
 together make 4096 (one sequence when T is longer), forward and backward, medians.
 
-    python3 bench/peers/attention_torch.py --threads 2 > torch.jsonl
+    python bench/peers/pytorch/attention.py --threads 2 > torch.jsonl
 
 Rotation is not part of SDPA, so ours does a little more work. GFLOP/s count what the causal mask
 leaves: a forward pass is two products, a backward pass five.

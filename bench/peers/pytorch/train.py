@@ -8,7 +8,7 @@ projections, fused kernels where it has them, no Python in loops over tokens. bf
 Prints one JSON line: {impl, shape, precision, threads, tokens_per_second, step_ms,
 peak_memory_bytes}; step_ms is the median of the timed steps.
 
-  python bench/peers/train_torch.py --shape d256-l8 --precision bf16 --threads 2 --compile
+  python bench/peers/pytorch/train.py --shape d256-l8 --precision bf16 --threads 2 --compile
 """
 
 import argparse

@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Attention of Cairn and of PyTorch (scaled_dot_product_attention) in turns, forward and backward.
+
+    ./dev peers attention [--tokens 512 ...] [--head-dims 64 128] [--precisions f32 bf16] [--rounds 3]
+
+Prints one JSON line a case: {ours, peer, ratio, ...}: medians of the milliseconds that a forward and
+its backward take, and the median over the rounds of how much faster ours is.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+CAIRN = HERE.parent.parent / "build" / "release" / "cairn"
+
+
+def last_json(command):
+    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"failed: {' '.join(map(str, command))}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", nargs="+", type=int, default=[512, 2048, 8192, 32768])
+    parser.add_argument("--head-dims", nargs="+", type=int, default=[64, 128])
+    parser.add_argument("--precisions", nargs="+", default=["f32", "bf16"])
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    for precision in options.precisions:
+        for dim in options.head_dims:
+            for tokens in options.tokens:
+                repetitions = 5 if tokens < 32768 else 1
+                mine, peers = [], []
+                for _ in range(options.rounds):
+                    mine.append(last_json(
+                        [CAIRN, "bench", "attention", "--tokens", tokens, "--head-dim", dim,
+                         "--precision", precision, "--repetitions", repetitions, "--threads",
+                         options.threads, "--json"]))
+                    peers.append(last_json(
+                        [sys.executable, HERE / "pytorch" / "attention.py", "--tokens", tokens,
+                         "--head-dims", dim, "--dtypes", precision, "--repetitions", repetitions,
+                         "--threads", options.threads]))
+                print(json.dumps({
+                    "bench": "peers attention", "processor": mine[0]["processor"],
+                    "precision": precision, "head_dim": dim, "tokens": tokens,
+                    "threads": options.threads, "rounds": options.rounds,
+                    "ours": statistics.median(m["both_ms"] for m in mine),
+                    "peer": statistics.median(1e3 * p["both_seconds"] for p in peers),
+                    "ratio": statistics.median(
+                        1e3 * p["both_seconds"] / m["both_ms"] for m, p in zip(mine, peers)),
+                    "share_of_peak": statistics.median(m["share_of_peak"] for m in mine),
+                }), flush=True)
+
+
+main()
