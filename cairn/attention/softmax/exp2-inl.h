@@ -20,9 +20,9 @@ template <class D, class V>
 HWY_INLINE V exp2_fast(D d, V x) {
   const hn::RebindToSigned<D> di;
   const V round = hn::Set(d, 12582912.0F);  // 1.5 * 2^23: adding it rounds to a whole number
-#if HWY_TARGET == HWY_EMU128
+#if HWY_TARGET == HWY_EMU128 || HWY_TARGET == HWY_SCALAR
   const V low = hn::Set(d, -126.0F);
-  const V clamped = hn::IfThenElse(hn::Lt(x, low), low, x);  // its Max would drop NaN
+  const V clamped = hn::IfThenElse(hn::Lt(x, low), low, x);  // their Max drops NaN
 #else
   const V clamped = hn::Max(hn::Set(d, -126.0F), x);  // in this order MAXPS keeps NaN
 #endif
