@@ -41,6 +41,23 @@ class RandomRows {
   AnyView3 view_;
 };
 
+// Parameters and their gradients, for rooms that have some.
+struct RandomParameters {
+  explicit RandomParameters(const std::vector<ParameterSpec>& specs) {
+    for (const ParameterSpec& spec : specs) {
+      const size_t size = element_count(spec.shape);
+      const RandomStream stream(1, spec.name);
+      float* value = buffers.emplace_back(size * sizeof(float)).as<float>().data();
+      for (size_t i = 0; i < size; ++i) value[i] = 0.02F * static_cast<float>(stream.normal(i));
+      values.emplace_back(value, size);
+      gradients.emplace_back(buffers.emplace_back(size * sizeof(float)).as<float>().data(), size);
+    }
+  }
+  std::vector<AlignedBuffer> buffers;
+  std::vector<View1<const float>> values;
+  std::vector<View1<float>> gradients;
+};
+
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
@@ -80,19 +97,7 @@ AttentionTiming measure_attention(const AttentionMechanism& attention, size_t se
   const RandomRows dk("dk", total, g.kv_heads, g.head_dim, dtype);
   const RandomRows dv("dv", total, g.kv_heads, g.value_dim, dtype);
 
-  // Parameters and their gradients, for rooms that have some.
-  std::vector<AlignedBuffer> buffers;
-  std::vector<View1<const float>> parameters;
-  std::vector<View1<float>> parameter_gradients;
-  for (const ParameterSpec& spec : attention.parameters()) {
-    const size_t size = element_count(spec.shape);
-    const RandomStream stream(1, spec.name);
-    float* values = buffers.emplace_back(size * sizeof(float)).as<float>().data();
-    for (size_t i = 0; i < size; ++i) values[i] = 0.02F * static_cast<float>(stream.normal(i));
-    parameters.emplace_back(values, size);
-    float* gradient = buffers.emplace_back(size * sizeof(float)).as<float>().data();
-    parameter_gradients.emplace_back(gradient, size);
-  }
+  const RandomParameters parameters(attention.parameters());
   AlignedBuffer dx(attention.uses_hidden_state() ? total * g.hidden_size * sizeof(float) : 0);
 
   const std::vector<int32_t> offsets = sequence_offsets(sequences, tokens);
@@ -108,13 +113,13 @@ AttentionTiming measure_attention(const AttentionMechanism& attention, size_t se
                                q.view(),
                                k.view(),
                                v.view(),
-                               parameters};
+                               parameters.values};
   const AttentionGradients gradients{
       {dx.as<float>().data(), dx.size() == 0 ? 0 : total, g.hidden_size},
       dq.view(),
       dk.view(),
       dv.view(),
-      parameter_gradients};
+      parameters.gradients};
   std::vector<double> forward, backward, both;
   for (int i = -1; i < repetitions; ++i) {
     const double start = now();

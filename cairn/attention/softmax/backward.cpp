@@ -85,6 +85,16 @@ Scratch take_scratch(Arena& arena, const AttentionGeometry& g, const TileKernel&
   return s;
 }
 
+// A tile of queries against a tile of keys, no later than it.
+struct TilePair {
+  size_t query_tile = 0, key_tile = 0;
+  size_t queries = 0;  // real ones
+  size_t columns = 0;  // the same, padded
+  size_t keys = 0;     // that any query can see, made even
+  size_t at = 0;       // of the packed keys
+  bool diagonal = false, masked = false;
+};
+
 class Backward {
  public:
   Backward(const BackwardTask& task, const AttentionGeometry& geometry, const TileKernel& kernel,
@@ -107,7 +117,11 @@ class Backward {
 
  private:
   void load_queries(size_t query_head, size_t t, const Scratch& s) const;
-  void visit(size_t slot, size_t query, size_t query_tile, size_t key_tile, const Scratch& s) const;
+  TilePair pair_of(size_t slot, size_t query_tile, size_t key_tile) const;
+  // Weights and score gradients of a pair of tiles.
+  void recompute(const TilePair& p, const Scratch& s) const;
+  // What they add to dv, dk and dq.
+  void gather(size_t slot, size_t query, const TilePair& p, const Scratch& s) const;
   // Gradient tiles: `query` counts the query heads of the batch.
   float* dq_tile(size_t query, size_t t) const {
     return batch_.dq + batch_.index(query, t) * kTile * width_;
@@ -160,22 +174,26 @@ void Backward::load_queries(size_t query_head, size_t t, const Scratch& s) const
   std::copy_n(task_.log2_sum + query_head * task_.q.tokens + token, tokens, s.log2_sum);
 }
 
-void Backward::visit(size_t slot, size_t query, size_t query_tile, size_t key_tile,
-                     const Scratch& s) const {
-  const Tile& tile = task_.plan.tile[query_tile];
-  const size_t queries = tile.tokens, columns = align_up(queries, kWidth);
-  const size_t first_query = query_tile * kTile, key0 = key_tile * kTile;
-  const size_t keys = std::min(kTile, align_up(first_query + queries - key0, 2));
-  const int32_t* first_key = task_.plan.first_key + first_query;
-  const bool diagonal = key_tile == query_tile;
-  const bool masked = diagonal || static_cast<int32_t>(key0) < first_key[queries - 1];
-  const size_t at = batch_.index(slot, key_tile), query_depth = kernel_.depth(columns);
+TilePair Backward::pair_of(size_t slot, size_t query_tile, size_t key_tile) const {
+  TilePair p;
+  p.query_tile = query_tile;
+  p.key_tile = key_tile;
+  p.queries = task_.plan.tile[query_tile].tokens;
+  p.columns = align_up(p.queries, kWidth);
+  p.keys = std::min(kTile, align_up((query_tile - key_tile) * kTile + p.queries, 2));
+  p.at = batch_.index(slot, key_tile);
+  p.diagonal = key_tile == query_tile;
+  const int32_t latest_first_key = task_.plan.first_key[query_tile * kTile + p.queries - 1];
+  p.masked = p.diagonal || static_cast<int32_t>(key_tile * kTile) < latest_first_key;
+  return p;
+}
 
+void Backward::recompute(const TilePair& p, const Scratch& s) const {
   product_of_scores(kernel_,
-                    {.rows = keys,
-                     .columns = columns,
+                    {.rows = p.keys,
+                     .columns = p.columns,
                      .depth = kernel_.depth(g_.head_dim),
-                     .a = batch_.keys + at * kernel_.rows_words(g_.head_dim),
+                     .a = batch_.keys + p.at * kernel_.rows_words(g_.head_dim),
                      .a_row = kernel_.row_words(g_.head_dim),
                      .a_depth = 1,
                      .b = s.query,
@@ -183,12 +201,12 @@ void Backward::visit(size_t slot, size_t query, size_t query_tile, size_t key_ti
                      .c = s.scores,
                      .c_row = kTile,
                      .accumulate = false},
-                    diagonal);
+                    p.diagonal);
   product_of_scores(kernel_,
-                    {.rows = keys,
-                     .columns = columns,
+                    {.rows = p.keys,
+                     .columns = p.columns,
                      .depth = kernel_.depth(g_.value_dim),
-                     .a = batch_.values + at * kernel_.rows_words(g_.value_dim),
+                     .a = batch_.values + p.at * kernel_.rows_words(g_.value_dim),
                      .a_row = kernel_.row_words(g_.value_dim),
                      .a_depth = 1,
                      .b = s.dout,
@@ -196,58 +214,62 @@ void Backward::visit(size_t slot, size_t query, size_t query_tile, size_t key_ti
                      .c = s.dweights,
                      .c_row = kTile,
                      .accumulate = false},
-                    diagonal);
-  steps_.gradient(
-      {.scores = s.scores,
-       .dweights = s.dweights,
-       .keys = keys,
-       .columns = columns,
-       .factor = task_.scale * kLog2E,
-       .mask = {first_key, task_.plan.last_key + first_query, static_cast<int32_t>(key0), masked},
-       .log2_sum = s.log2_sum,
-       .delta = s.delta,
-       .weights_by_key = s.weights_by_key,
-       .dscores_by_key = s.dscores_by_key,
-       .dscores_by_query = s.dscores_by_query});
+                    p.diagonal);
+  steps_.gradient({.scores = s.scores,
+                   .dweights = s.dweights,
+                   .keys = p.keys,
+                   .columns = p.columns,
+                   .factor = task_.scale * kLog2E,
+                   .mask = {task_.plan.first_key + p.query_tile * kTile,
+                            task_.plan.last_key + p.query_tile * kTile,
+                            static_cast<int32_t>(p.key_tile * kTile), p.masked},
+                   .log2_sum = s.log2_sum,
+                   .delta = s.delta,
+                   .weights_by_key = s.weights_by_key,
+                   .dscores_by_key = s.dscores_by_key,
+                   .dscores_by_query = s.dscores_by_query});
+}
+
+void Backward::gather(size_t slot, size_t query, const TilePair& p, const Scratch& s) const {
   product_by_key(kernel_,
-                 {.rows = keys,
+                 {.rows = p.keys,
                   .columns = value_width_,
-                  .depth = query_depth,
+                  .depth = kernel_.depth(p.columns),
                   .a = s.weights_by_key,
                   .a_row = kTile / kernel_.pair,
                   .a_depth = 1,
                   .b = s.paired_dout,
                   .b_depth = value_width_,
-                  .c = dv_tile(slot, key_tile),
+                  .c = dv_tile(slot, p.key_tile),
                   .c_row = value_width_,
                   .accumulate = true},
-                 diagonal);
+                 p.diagonal);
   product_by_key(kernel_,
-                 {.rows = keys,
+                 {.rows = p.keys,
                   .columns = width_,
-                  .depth = query_depth,
+                  .depth = kernel_.depth(p.columns),
                   .a = s.dscores_by_key,
                   .a_row = kTile / kernel_.pair,
                   .a_depth = 1,
                   .b = s.paired_query,
                   .b_depth = width_,
-                  .c = dk_tile(slot, key_tile),
+                  .c = dk_tile(slot, p.key_tile),
                   .c_row = width_,
                   .accumulate = true},
-                 diagonal);
+                 p.diagonal);
   product_by_query(kernel_,
-                   {.rows = queries,
+                   {.rows = p.queries,
                     .columns = width_,
-                    .depth = kernel_.depth(keys),
+                    .depth = kernel_.depth(p.keys),
                     .a = s.dscores_by_query,
                     .a_row = 1,
                     .a_depth = kTile,
-                    .b = batch_.paired_keys + at * kernel_.paired_words(g_.head_dim),
+                    .b = batch_.paired_keys + p.at * kernel_.paired_words(g_.head_dim),
                     .b_depth = width_,
-                    .c = dq_tile(query, query_tile),
+                    .c = dq_tile(query, p.query_tile),
                     .c_row = width_,
                     .accumulate = true},
-                   diagonal);
+                   p.diagonal);
 }
 
 void Backward::work(size_t slot, size_t head, const BlockPair& pair, const Scratch& s) const {
@@ -260,7 +282,11 @@ void Backward::work(size_t slot, size_t head, const BlockPair& pair, const Scrat
       const size_t end = std::min(key_end, query_tile + 1);
       if (begin >= end) continue;
       load_queries(head * group_ + i, query_tile, s);
-      for (size_t t = begin; t < end; ++t) visit(slot, slot * group_ + i, query_tile, t, s);
+      for (size_t t = begin; t < end; ++t) {
+        const TilePair pair_of_tiles = pair_of(slot, query_tile, t);
+        recompute(pair_of_tiles, s);
+        gather(slot, slot * group_ + i, pair_of_tiles, s);
+      }
     }
   }
 }
