@@ -26,7 +26,7 @@ int run_tokenizer(const Options& options) {
   CorpusOptions corpus_options;
   for (const std::string& folder : options.from) corpus_options.roots.emplace_back(folder);
   const Corpus corpus = gather_corpus(corpus_options, team);
-  const CorpusText text(corpus.training);
+  const Documents text(corpus.training);
   BpeTrainingOptions training;
   training.vocab_size = static_cast<size_t>(options.vocab_size);
   const TokenizerSpeed speed =
