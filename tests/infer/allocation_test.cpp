@@ -28,6 +28,10 @@ void* counted(size_t bytes, size_t alignment) {
 void* operator new(size_t bytes) {
   return counted(bytes, 1);
 }
+void* operator new(size_t bytes, const std::nothrow_t& /*tag*/) noexcept {
+  ++allocations;
+  return std::malloc(bytes);
+}
 void* operator new(size_t bytes, std::align_val_t alignment) {
   return counted(bytes, static_cast<size_t>(alignment));
 }
