@@ -15,11 +15,8 @@ using ::testing::HasSubstr;
 
 const std::string kSample =
     "The quick brown fox, it's 42 km/h!\n\n  int main(int argc, char** argv) { return 0; }\n"
-    "naïve café — 中文字符 日本語 한국어 😀👩‍💻 Ελληνικά\t\ttabs\r\n   "
-    "trailing "
-    " "
-    " "
-    "\n";
+    "naïve café — 中文字符 日本語 한국어 "
+    "😀👩‍💻 Ελληνικά\t\ttabs\r\n   trailing   \n";
 
 TokenizerSpec trained_spec(size_t vocabulary = 400) {
   std::string text;
