@@ -119,6 +119,7 @@ class ConfigReader {
     complete_batch();
     complete_model();
     complete_run();
+    check_derived();
   }
 
  private:
@@ -131,6 +132,7 @@ class ConfigReader {
   void complete_model();
   void complete_run();
   void check_time_budget() const;
+  void check_derived() const;
 
   TrainConfig& config_;
   std::vector<ConfigKey> keys_;
@@ -262,6 +264,17 @@ void ConfigReader::check_time_budget() const {
     refuse("schedule.decay", "a share such as \"10%\" when run.time is given",
            in_quotes(format_portion(s.decay)),
            "how many steps fit into the time is not known beforehand");
+}
+
+// What was derived has the same limits as what is given.
+void ConfigReader::check_derived() const {
+  for (const ConfigKey& key : keys_) {
+    uint64_t* const* target = std::get_if<uint64_t*>(&key.target);
+    if (target == nullptr) continue;
+    const auto value = static_cast<double>(**target);
+    if (value < key.low || value > key.high)
+      refuse(key.name, "a whole number " + range_text(key), std::to_string(**target), key.does);
+  }
 }
 
 void ConfigReader::complete_run() {

@@ -178,6 +178,28 @@ std::string quoted_toml(const std::string& text) {
   return out + "\"";
 }
 
+// A key as TOML wants it: bare where it may be.
+std::string toml_key(const std::string& key) {
+  const auto bare = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-';
+  };
+  return !key.empty() && std::all_of(key.begin(), key.end(), bare) ? key : quoted_toml(key);
+}
+
+// "model.attention" with each part as a key.
+std::string toml_path(const std::string& path) {
+  std::string out;
+  size_t begin = 0;
+  while (true) {
+    const size_t dot = path.find('.', begin);
+    out += toml_key(path.substr(begin, dot - begin));
+    if (dot == std::string::npos) return out;
+    out += '.';
+    begin = dot + 1;
+  }
+}
+
 struct Printer {
   std::string operator()(const uint64_t* v) const { return std::to_string(*v); }
   std::string operator()(const double* v) const { return toml_real(*v); }
@@ -254,11 +276,11 @@ std::string print_config(const TrainConfig& config) {
   for (const auto& [name, value] : printed_values(config)) {
     const size_t dot = name.rfind('.');
     if (const std::string head = name.substr(0, dot); head != section) {
-      out += fmt::format("{}[{}]\n", section.empty() ? "" : "\n", head);
+      out += fmt::format("{}[{}]\n", section.empty() ? "" : "\n", toml_path(head));
       section = head;
     }
     const auto origin = config.origins.find(name);
-    const std::string line = fmt::format("{} = {}", name.substr(dot + 1), value);
+    const std::string line = fmt::format("{} = {}", toml_key(name.substr(dot + 1)), value);
     const std::string note = does.count(name) != 0 ? std::string("; ") + does[name] : "";
     out += fmt::format(
         "{:<36} # {}{}\n", line,

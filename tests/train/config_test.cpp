@@ -103,6 +103,7 @@ TEST(TrainConfig, TwentyWrongOnesGetMessagesToActOn) {
       {"[checkpoint]\nkeep_last = 0", {"checkpoint.keep_last", "from 1", "0"}},
       {"[run]\nthreads = -2", {"run.threads", "whole number", "-2"}},
       {"[optim]\nlr = [1, 2]", {"optim.lr", "a number", "a list"}},
+      {"[model]\nhidden_size = 738\nheads = 2", {"model.head_dim", "from 0 to 256", "369"}},
       {"optim = 3", {"optim", "no such key"}},
       {"[optim\nlr = 1", {"train.toml:1"}},
   };
