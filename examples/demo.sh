@@ -30,17 +30,16 @@ done
 cairn=build/release/cairn
 say() { printf '\n== %s\n' "$*"; }
 
-# The text that every Debian machine with a compiler has, and what packages.txt brings along.
+# The text that every Debian machine with a compiler has.
 set --
-for folder in /usr/include /usr/lib/gcc /usr/share/common-licenses /usr/share/doc \
-  /usr/share/perl /usr/share/cmake-* /usr/share/gnuplot; do
+for folder in /usr/include /usr/lib/gcc /usr/share/common-licenses; do
   [ -d "$folder" ] && set -- "$@" --from "$folder"
 done
 
 rm -rf "$out"
 mkdir -p "$out"
 
-say "tokenizer: 4096 tokens from this machine's headers, licences and documents"
+say "tokenizer: 4096 tokens from this machine's headers and licences"
 $cairn tokenizer train "$@" --vocab-size 4096 --out "$out/tokenizer"
 
 say "dataset: files split by path, near-duplicates of training files refused"
