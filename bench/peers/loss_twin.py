@@ -99,8 +99,8 @@ def main():
     dataset = options.dataset.resolve()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        # One step at learning rate 0 leaves the initial weights.
-        start, _ = run_ours(folder, dataset, 1, options.threads, lr=0)
+        # One step at the smallest learning rate leaves the initial weights: f32 rounds it away.
+        start, _ = run_ours(folder, dataset, 1, options.threads, lr=1e-12)
         _, ours = run_ours(folder, dataset, options.steps, options.threads)
         theirs = run_theirs(start / "model", batches(dataset, options.steps),
                             [rate for _, rate in ours])
