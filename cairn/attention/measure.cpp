@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "cairn/base/error.h"
+#include "cairn/base/median.h"
 #include "cairn/base/memory.h"
 #include "cairn/base/random.h"
 
@@ -57,12 +58,6 @@ struct RandomParameters {
   std::vector<View1<const float>> values;
   std::vector<View1<float>> gradients;
 };
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 double now() {
   const auto time = std::chrono::steady_clock::now().time_since_epoch();

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cairn/base/error.h"
 #include "cairn/base/function_ref.h"
+#include "cairn/base/median.h"
 
 namespace cairn {
 namespace {
@@ -21,9 +23,7 @@ double median_seconds(int runs, FunctionRef<void()> work) {
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
     seconds.push_back(taken.count());
   }
-  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
-  std::nth_element(seconds.begin(), middle, seconds.end());
-  return std::max(*middle, 1e-9);
+  return std::max(median(std::move(seconds)), 1e-9);
 }
 
 void check_round_trip(const Tokenizer& tokenizer, std::span<const std::string_view> documents) {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "cairn/base/median.h"
 #include "cairn/base/progress.h"
 #include "cairn/train/dataset_source.h"
 #include "cairn/train/trainer.h"
@@ -28,9 +29,7 @@ double median_seconds(FunctionRef<void()> work) {
     times.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
     all += times.back();
   }
-  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2),
-                   times.end());
-  return times[times.size() / 2];
+  return median(std::move(times));
 }
 
 void time_steps(const TrainConfig& config, DatasetSource& data, ThreadTeam& team, DryRun& out) {

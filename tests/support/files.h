@@ -2,43 +2,26 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <cerrno>
 #include <string>
 
 #include "cairn/base/error.h"
 #include "cairn/base/file.h"
+#include "tests/support/temporary_folder.h"
 
 namespace cairn {
 
-// A new empty folder, removed with all it holds at the end of the test.
-class TempFolder {
+// A new empty folder that counts what is in it.
+class TempFolder : public TemporaryFolder {
  public:
-  TempFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "cairn-test-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw Error({.doing = "making " + name});
-    path_ = name;
-  }
-  ~TempFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-
-  const Path& path() const { return path_; }
-  Path operator/(const std::string& name) const { return path_ / name; }
   // Number of files directly inside.
   size_t files() const {
     size_t count = 0;
-    for (const auto& item : std::filesystem::directory_iterator(path_))
+    for (const auto& item : std::filesystem::directory_iterator(path()))
       count += item.is_regular_file() ? 1 : 0;
     return count;
   }
-
- private:
-  Path path_;
 };
 
 // Lets the file operation number `fail_at` (counted from 0) fail with `error`, and every write take

@@ -8,6 +8,7 @@
 #include "cairn/io/json.h"
 #include "cairn/text/bpe_trainer.h"
 #include "cairn/text/tokenizer_json.h"
+#include "tests/support/temporary_folder.h"
 
 namespace cairn {
 namespace {
@@ -23,20 +24,6 @@ const std::vector<std::string>& golden_names() {
   static const std::vector<std::string> names = {"gpt2", "smollm", "prefixed", "llama3"};
   return names;
 }
-
-// A temporary folder, removed at the end.
-class Folder {
- public:
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "cairn-XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  const Path& path() const { return path_; }
-
- private:
-  Path path_;
-};
 
 // The smallest whole tokenizer, as a document that tests can change.
 Json small_document() {
@@ -81,7 +68,7 @@ TEST(TokenizerJson, WhatIsWrittenReadsBackEqual) {
     spec.pad_id = 1;
     spec.chat_template = "{{ messages }}";
     spec.model_max_length = 2048;
-    const Folder folder;
+    const TemporaryFolder folder;
     save_tokenizer(spec, folder.path() / "new" / "model");
     const Tokenizer read = load_tokenizer(folder.path() / "new" / "model");
     EXPECT_EQ(read.spec(), spec) << name;
