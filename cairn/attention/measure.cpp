@@ -140,6 +140,7 @@ AttentionTiming measure_attention(const AttentionMechanism& attention, size_t se
   timing.both_gflops = 3.5 * gflop / timing.both_seconds;
   timing.saved_bytes = memory.saved;
   timing.workspace_bytes = memory.workspace;
+  timing.statistics = attention.statistics(layout, saved_span);
   return timing;
 }
 

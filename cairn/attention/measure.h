@@ -17,6 +17,7 @@ struct AttentionTiming {
   double both_gflops = 0;
   size_t saved_bytes = 0;
   size_t workspace_bytes = 0;
+  std::optional<AttentionStatistics> statistics;  // of the last forward pass
 };
 
 // Runs forward and backward on `sequences` sequences of `tokens` tokens each: once to warm up, then

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -77,6 +78,16 @@ struct AttentionMemory {
   size_t workspace = 0;
 };
 
+// What a room that may leave keys unread has read. Counts are of pairs of a query tile and a key
+// tile of one query head in a forward pass, of keys of one key head in a cache.
+struct AttentionStatistics {
+  uint64_t visible = 0;  // that the causal mask leaves
+  uint64_t visited = 0;  // of these, whose scores were computed
+  // Mean over queries and heads of the weight given to no key, in rooms whose weights may sum to
+  // less than 1.
+  double mean_remainder = 0;
+};
+
 // Keys and values (or whatever the room keeps) of one sequence during generation.
 class AttentionCache {
  public:
@@ -91,6 +102,8 @@ class AttentionCache {
   virtual void truncate(size_t length) = 0;
   // An independent copy that continues from here.
   virtual std::unique_ptr<AttentionCache> fork() const = 0;
+  // Of all calls since the cache was made (a fork counts on); empty in rooms that read every key.
+  virtual std::optional<AttentionStatistics> statistics() const { return std::nullopt; }
 };
 
 class AttentionMechanism {
@@ -120,6 +133,12 @@ class AttentionMechanism {
                         AnyView3 dout, std::span<const std::byte> saved,
                         const AttentionGradients& gradients, std::span<std::byte> workspace,
                         ThreadTeam& team) const = 0;
+
+  // Of the forward pass that left `saved`; empty in rooms that read every key.
+  virtual std::optional<AttentionStatistics> statistics(
+      const TokenLayout& /*layout*/, std::span<const std::byte> /*saved*/) const {
+    return std::nullopt;
+  }
 
   // A cache for at most `capacity` tokens that keeps f32 or bf16.
   virtual std::unique_ptr<AttentionCache> make_cache(size_t capacity, DType dtype) const = 0;

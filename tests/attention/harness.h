@@ -19,6 +19,7 @@ struct Problem {
   DType dtype = DType::f32;
   size_t gap = 0;        // elements between rows that belong to nobody
   double amplitude = 1;  // of q and k
+  double parameter_amplitude = 0.5;
   size_t context = 4096;
 };
 
@@ -95,6 +96,31 @@ inline double relative_error(const std::vector<double>& a, const std::vector<dou
   return a.size() == b.size() ? std::sqrt(difference / std::max(norm, floor * floor)) : 1e9;
 }
 
+// Values and gradients of a room's parameters.
+struct Parameters {
+  Parameters(const std::vector<ParameterSpec>& specs, double amplitude) {
+    for (const ParameterSpec& spec : specs) {
+      const size_t size = element_count(spec.shape);
+      const RandomStream stream(1, spec.name);
+      float* value = buffers.emplace_back(size * sizeof(float)).as<float>().data();
+      for (size_t i = 0; i < size; ++i) value[i] = static_cast<float>(amplitude * stream.normal(i));
+      values.emplace_back(value, size);
+      gradients.emplace_back(buffers.emplace_back(size * sizeof(float)).as<float>().data(), size);
+    }
+  }
+  std::vector<AlignedBuffer> buffers;
+  std::vector<View1<const float>> values;
+  std::vector<View1<float>> gradients;
+};
+
+// All elements of several vectors in double, one after another.
+template <class T>
+std::vector<double> joined(const std::vector<View1<T>>& views) {
+  std::vector<double> result;
+  for (const auto& view : views) result.insert(result.end(), view.begin(), view.end());
+  return result;
+}
+
 class Case {
  public:
   explicit Case(const Problem& p)
@@ -115,7 +141,8 @@ class Case {
         dout(tokens, p.heads, p.value_dim, p.dtype, p.gap),
         dq(tokens, p.heads, p.head_dim, p.dtype, p.gap),
         dk(tokens, p.kv_heads, p.head_dim, p.dtype, p.gap),
-        dv(tokens, p.kv_heads, p.value_dim, p.dtype, p.gap) {
+        dv(tokens, p.kv_heads, p.value_dim, p.dtype, p.gap),
+        parameters(attention->parameters(), p.parameter_amplitude) {
     q.fill(RandomStream(1, "q"), p.amplitude);
     k.fill(RandomStream(1, "k"), p.amplitude);
     v.fill(RandomStream(1, "v"), 1);
@@ -134,13 +161,17 @@ class Case {
     in.q = q.view();
     in.k = k.view();
     in.v = v.view();
+    in.parameters = parameters.values;
     return in;
   }
   TokenLayout layout() const {
     return {{offsets.data(), offsets.size()}, {positions.data(), positions.size()}};
   }
   AttentionMechanism::Reference reference_inputs() const {
-    return {{}, q.values(), k.values(), v.values(), {}};
+    AttentionMechanism::Reference in{{}, q.values(), k.values(), v.values(), {}};
+    for (const auto& values : parameters.values)
+      in.parameters.emplace_back(values.begin(), values.end());
+    return in;
   }
   void forward(ThreadTeam& team) {
     const AttentionMemory memory = attention->memory(tokens, tokens, problem.dtype, team.size());
@@ -154,6 +185,7 @@ class Case {
     gradients.dq = dq.view();
     gradients.dk = dk.view();
     gradients.dv = dv.view();
+    gradients.parameters = parameters.gradients;
     // What lies in the workspace must not matter.
     std::fill_n(workspace.data(), workspace.size(), std::byte{0xff});
     attention->backward(inputs(), layout(), out.view(), dout.view(), {saved.data(), saved.size()},
@@ -164,13 +196,14 @@ class Case {
   std::unique_ptr<AttentionMechanism> attention;
   size_t tokens;
   Rows q, k, v, out, dout, dq, dk, dv;
+  Parameters parameters;
   std::vector<int32_t> offsets, positions;
   AlignedBuffer saved, workspace;
 };
 
 struct Errors {
-  double out, dq, dk, dv;
-  double worst() const { return std::max({out, dq, dk, dv}); }
+  double out, dq, dk, dv, parameters;
+  double worst() const { return std::max({out, dq, dk, dv, parameters}); }
 };
 
 // Forward and backward against the reference.
@@ -185,8 +218,12 @@ inline Errors errors_of(const Problem& problem, int threads = 1) {
   // A query that sees one key has no gradient: what is left is measured by that of its value.
   const double floor =
       0.1 * std::sqrt(std::inner_product(grad.v.begin(), grad.v.end(), grad.v.begin(), 0.0));
+  std::vector<double> parameters;
+  for (const auto& values : grad.parameters)
+    parameters.insert(parameters.end(), values.begin(), values.end());
   return {relative_error(c.out.values(), out), relative_error(c.dq.values(), grad.q, floor),
-          relative_error(c.dk.values(), grad.k, floor), relative_error(c.dv.values(), grad.v)};
+          relative_error(c.dk.values(), grad.k, floor), relative_error(c.dv.values(), grad.v),
+          relative_error(joined(c.parameters.gradients), parameters)};
 }
 
 }  // namespace cairn::attention_test

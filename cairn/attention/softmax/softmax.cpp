@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "cairn/attention/checks.h"
 #include "cairn/attention/softmax/backward.h"
 #include "cairn/attention/softmax/forward.h"
 #include "cairn/base/error.h"
@@ -11,19 +12,14 @@
 namespace cairn {
 namespace {
 
+constexpr std::string_view kMaking = "making softmax attention";
+
 [[noreturn]] void refuse(std::string subject, std::string expected, std::string found) {
   throw Error({.kind = ErrorKind::usage,
-               .doing = "making softmax attention",
+               .doing = std::string(kMaking),
                .subject = std::move(subject),
                .expected = std::move(expected),
                .found = std::move(found)});
-}
-
-// Numbers from configuration files arrive whole or not.
-double number_option(const std::string& key, const OptionValue& value) {
-  if (const auto* real = std::get_if<double>(&value)) return *real;
-  if (const auto* whole = std::get_if<int64_t>(&value)) return static_cast<double>(*whole);
-  refuse("option " + key, "a number", "another type");
 }
 
 struct ParsedOptions {
@@ -40,7 +36,7 @@ ParsedOptions parse_options(const AttentionOptions& options) {
         refuse("option position", "\"rope\" or \"none\"", word == nullptr ? "not a string" : *word);
       parsed.rotate = *word == "rope";
     } else if (key == "rope_theta") {
-      parsed.theta = number_option(key, value);
+      parsed.theta = number_option(kMaking, key, value);
       if (!(parsed.theta > 0) || !std::isfinite(parsed.theta))
         refuse("option rope_theta", "a positive number", std::to_string(parsed.theta));
     } else {
@@ -48,55 +44,6 @@ ParsedOptions parse_options(const AttentionOptions& options) {
     }
   }
   return parsed;
-}
-
-void check_geometry(const AttentionGeometry& g) {
-  const auto in_range = [](size_t dim) { return dim >= 1 && dim <= 256; };
-  if (!in_range(g.head_dim)) refuse("head_dim", "1 to 256", std::to_string(g.head_dim));
-  if (!in_range(g.value_dim)) refuse("value_dim", "1 to 256", std::to_string(g.value_dim));
-  if (g.kv_heads == 0 || g.heads == 0 || g.heads % g.kv_heads != 0)
-    refuse("heads", "a multiple of kv_heads (" + std::to_string(g.kv_heads) + ")",
-           std::to_string(g.heads));
-  if (!(g.scale >= 0) || !std::isfinite(g.scale))
-    refuse("scale", "0 (for 1/sqrt(head_dim)) or positive", std::to_string(g.scale));
-}
-
-void check_view(std::string_view doing, std::string_view name,
-                std::initializer_list<size_t> expected, DType dtype, const AnyView3& view) {
-  check_shape(doing, name, expected, {view.tokens, view.heads, view.dim});
-  if (view.dtype == dtype && (dtype == DType::f32 || dtype == DType::bf16)) return;
-  throw Error({.kind = ErrorKind::usage,
-               .doing = std::string(doing),
-               .subject = std::string(name),
-               .expected = "f32 or bf16, the type of q",
-               .found = std::string(dtype_name(view.dtype))});
-}
-
-void check_layout(std::string_view doing, const TokenLayout& layout, size_t tokens) {
-  const View1<const int32_t> offsets = layout.offsets;
-  const auto wrong = [&](const std::string& found) {
-    throw Error({.kind = ErrorKind::usage,
-                 .doing = std::string(doing),
-                 .subject = "offsets",
-                 .expected = "rising from 0 to " + std::to_string(tokens) + " (tokens)",
-                 .found = found});
-  };
-  if (offsets.size < 2 && !(offsets.size == 1 && tokens == 0))
-    wrong(std::to_string(offsets.size) + " entries");
-  if (offsets[0] != 0) wrong("first " + std::to_string(offsets[0]));
-  for (size_t i = 1; i < offsets.size; ++i)
-    if (offsets[i] <= offsets[i - 1]) wrong("entry " + std::to_string(offsets[i]));
-  if (static_cast<size_t>(offsets[offsets.size - 1]) != tokens)
-    wrong("last " + std::to_string(offsets[offsets.size - 1]));
-}
-
-void check_bytes(std::string_view doing, std::string_view name, size_t needed, size_t given) {
-  if (given >= needed) return;
-  throw Error({.kind = ErrorKind::usage,
-               .doing = std::string(doing),
-               .subject = std::string(name),
-               .expected = "at least " + std::to_string(needed) + " bytes",
-               .found = std::to_string(given) + " bytes"});
 }
 
 TilePlan plan_for(Arena& arena, const TokenLayout& layout, size_t tokens) {
@@ -112,7 +59,7 @@ SoftmaxAttention::SoftmaxAttention(const AttentionOptions& options,
     : geometry_(geometry), scale_(geometry.scale) {
   apply_isa_limit();
   const ParsedOptions parsed = parse_options(options);
-  check_geometry(geometry);
+  check_geometry(kMaking, geometry);
   if (scale_ == 0) scale_ = 1.0F / std::sqrt(static_cast<float>(geometry.head_dim));
   theta_ = parsed.theta;
   if (!parsed.rotate) return;
@@ -124,14 +71,9 @@ SoftmaxAttention::SoftmaxAttention(const AttentionOptions& options,
 
 void SoftmaxAttention::check_inputs(std::string_view doing, const AttentionInputs& inputs,
                                     View1<const int32_t> positions) const {
-  const AttentionGeometry& g = geometry_;
-  const size_t tokens = inputs.q.tokens;
-  const DType dtype = inputs.q.dtype;
-  check_view(doing, "q", {tokens, g.heads, g.head_dim}, dtype, inputs.q);
-  check_view(doing, "k", {tokens, g.kv_heads, g.head_dim}, dtype, inputs.k);
-  check_view(doing, "v", {tokens, g.kv_heads, g.value_dim}, dtype, inputs.v);
+  check_queries_keys_values(doing, geometry_, inputs);
   if (!rotary_) return;
-  check_shape(doing, "positions", {tokens}, {positions.size});
+  check_shape(doing, "positions", {inputs.q.tokens}, {positions.size});
   for (const int32_t position : positions) {
     if (position >= 0 && static_cast<size_t>(position) < rotary_->positions()) continue;
     throw Error({.kind = ErrorKind::usage,
@@ -166,8 +108,8 @@ void SoftmaxAttention::forward(const AttentionInputs& inputs, const TokenLayout&
   constexpr std::string_view kDoing = "softmax attention forward";
   const size_t tokens = inputs.q.tokens;
   check_inputs(kDoing, inputs, layout.positions);
-  check_layout(kDoing, layout, tokens);
-  check_view(kDoing, "out", {tokens, geometry_.heads, geometry_.value_dim}, inputs.q.dtype, out);
+  check_offsets(kDoing, layout.offsets, tokens);
+  check_heads(kDoing, "out", out, tokens, geometry_.heads, geometry_.value_dim, inputs.q.dtype);
   check_bytes(kDoing, "saved", geometry_.heads * tokens * sizeof(float), saved.size());
   if (tokens == 0) return;
   Arena arena(workspace);
@@ -194,12 +136,12 @@ void SoftmaxAttention::backward(const AttentionInputs& inputs, const TokenLayout
   const size_t tokens = inputs.q.tokens;
   const DType dtype = inputs.q.dtype;
   check_inputs(kDoing, inputs, layout.positions);
-  check_layout(kDoing, layout, tokens);
-  check_view(kDoing, "out", {tokens, g.heads, g.value_dim}, dtype, out);
-  check_view(kDoing, "dout", {tokens, g.heads, g.value_dim}, dtype, dout);
-  check_view(kDoing, "dq", {tokens, g.heads, g.head_dim}, dtype, gradients.dq);
-  check_view(kDoing, "dk", {tokens, g.kv_heads, g.head_dim}, dtype, gradients.dk);
-  check_view(kDoing, "dv", {tokens, g.kv_heads, g.value_dim}, dtype, gradients.dv);
+  check_offsets(kDoing, layout.offsets, tokens);
+  check_heads(kDoing, "out", out, tokens, g.heads, g.value_dim, dtype);
+  check_heads(kDoing, "dout", dout, tokens, g.heads, g.value_dim, dtype);
+  check_heads(kDoing, "dq", gradients.dq, tokens, g.heads, g.head_dim, dtype);
+  check_heads(kDoing, "dk", gradients.dk, tokens, g.kv_heads, g.head_dim, dtype);
+  check_heads(kDoing, "dv", gradients.dv, tokens, g.kv_heads, g.value_dim, dtype);
   check_bytes(kDoing, "saved", g.heads * tokens * sizeof(float), saved.size());
   if (tokens == 0) return;
   Arena arena(workspace);

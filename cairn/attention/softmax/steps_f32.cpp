@@ -6,7 +6,7 @@
 #define HWY_TARGET_INCLUDE "cairn/attention/softmax/steps_f32.cpp"
 #include <hwy/foreach_target.h>  // this file again, once a target
 
-#include "cairn/attention/softmax/exp2-inl.h"
+#include "cairn/attention/exp2-inl.h"
 #include "cairn/kernels/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();

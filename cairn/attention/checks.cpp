@@ -1,0 +1,83 @@
+#include "cairn/attention/checks.h"
+
+#include <cmath>
+
+#include "cairn/base/error.h"
+#include "cairn/tensor/shape.h"
+
+namespace cairn {
+namespace {
+
+[[noreturn]] void refuse(std::string_view doing, std::string_view subject, std::string expected,
+                         std::string found) {
+  throw Error({.kind = ErrorKind::usage,
+               .doing = std::string(doing),
+               .subject = std::string(subject),
+               .expected = std::move(expected),
+               .found = std::move(found)});
+}
+
+}  // namespace
+
+void check_geometry(std::string_view doing, const AttentionGeometry& g) {
+  const auto in_range = [](size_t dim) { return dim >= 1 && dim <= 256; };
+  if (!in_range(g.head_dim)) refuse(doing, "head_dim", "1 to 256", std::to_string(g.head_dim));
+  if (!in_range(g.value_dim)) refuse(doing, "value_dim", "1 to 256", std::to_string(g.value_dim));
+  if (g.kv_heads == 0 || g.heads == 0 || g.heads % g.kv_heads != 0)
+    refuse(doing, "heads", "a multiple of kv_heads (" + std::to_string(g.kv_heads) + ")",
+           std::to_string(g.heads));
+  if (!(g.scale >= 0) || !std::isfinite(g.scale))
+    refuse(doing, "scale", "0 (for 1/sqrt(head_dim)) or positive", std::to_string(g.scale));
+}
+
+double number_option(std::string_view doing, const std::string& key, const OptionValue& value) {
+  if (const auto* real = std::get_if<double>(&value)) return *real;
+  if (const auto* whole = std::get_if<int64_t>(&value)) return static_cast<double>(*whole);
+  refuse(doing, "option " + key, "a number", "another type");
+}
+
+void check_heads(std::string_view doing, std::string_view argument, const AnyView3& view,
+                 size_t tokens, size_t heads, size_t dim, DType dtype) {
+  check_shape(doing, argument, {tokens, heads, dim}, {view.tokens, view.heads, view.dim});
+  if (view.dtype == dtype && (dtype == DType::f32 || dtype == DType::bf16)) return;
+  refuse(doing, argument, "f32 or bf16, the type of q", std::string(dtype_name(view.dtype)));
+}
+
+void check_queries_keys_values(std::string_view doing, const AttentionGeometry& g,
+                               const AttentionInputs& inputs) {
+  const size_t tokens = inputs.q.tokens;
+  const DType dtype = inputs.q.dtype;
+  check_heads(doing, "q", inputs.q, tokens, g.heads, g.head_dim, dtype);
+  check_heads(doing, "k", inputs.k, tokens, g.kv_heads, g.head_dim, dtype);
+  check_heads(doing, "v", inputs.v, tokens, g.kv_heads, g.value_dim, dtype);
+}
+
+void check_parameters(std::string_view doing, const std::vector<ParameterSpec>& specs,
+                      std::span<const View1<const float>> parameters) {
+  check_shape(doing, "parameters", {specs.size()}, {parameters.size()});
+  for (size_t i = 0; i < specs.size(); ++i)
+    check_shape(doing, specs[i].name, {element_count(specs[i].shape)}, {parameters[i].size});
+}
+
+void check_offsets(std::string_view doing, View1<const int32_t> offsets, size_t tokens,
+                   EmptySequences empty) {
+  const auto wrong = [&](const std::string& found) {
+    refuse(doing, "offsets", "rising from 0 to " + std::to_string(tokens) + " (tokens)", found);
+  };
+  if (offsets.size < 2 && !(offsets.size == 1 && tokens == 0))
+    wrong(std::to_string(offsets.size) + " entries");
+  if (offsets[0] != 0) wrong("first " + std::to_string(offsets[0]));
+  const int32_t least = empty == EmptySequences::allowed ? 0 : 1;
+  for (size_t i = 1; i < offsets.size; ++i)
+    if (offsets[i] - offsets[i - 1] < least) wrong("entry " + std::to_string(offsets[i]));
+  if (static_cast<size_t>(offsets[offsets.size - 1]) != tokens)
+    wrong("last " + std::to_string(offsets[offsets.size - 1]));
+}
+
+void check_bytes(std::string_view doing, std::string_view argument, size_t needed, size_t given) {
+  if (given >= needed) return;
+  refuse(doing, argument, "at least " + std::to_string(needed) + " bytes",
+         std::to_string(given) + " bytes");
+}
+
+}  // namespace cairn

@@ -1,0 +1,38 @@
+// What all rooms check before they work on views. Each throws Error (usage) that names the call
+// (`doing`), the argument, what was expected and what was found. Thread-safe; nothing is allocated
+// unless something is wrong.
+#pragma once
+
+#include <string_view>
+
+#include "cairn/attention/mechanism.h"
+
+namespace cairn {
+
+// Head sizes from 1 to 256, heads a positive multiple of kv_heads, a finite scale that is not
+// negative.
+void check_geometry(std::string_view doing, const AttentionGeometry& geometry);
+
+// A number, written whole or not.
+double number_option(std::string_view doing, const std::string& key, const OptionValue& value);
+
+// [tokens, heads, dim] of type `dtype`, which is f32 or bf16.
+void check_heads(std::string_view doing, std::string_view argument, const AnyView3& view,
+                 size_t tokens, size_t heads, size_t dim, DType dtype);
+
+// q, k and v that fit the geometry and agree in tokens and type.
+void check_queries_keys_values(std::string_view doing, const AttentionGeometry& geometry,
+                               const AttentionInputs& inputs);
+
+// One view for each of `specs`, of its size.
+void check_parameters(std::string_view doing, const std::vector<ParameterSpec>& specs,
+                      std::span<const View1<const float>> parameters);
+
+enum class EmptySequences { refused, allowed };
+// Offsets that rise (or stay, where empty sequences are allowed) from 0 to `tokens`.
+void check_offsets(std::string_view doing, View1<const int32_t> offsets, size_t tokens,
+                   EmptySequences empty = EmptySequences::refused);
+
+void check_bytes(std::string_view doing, std::string_view argument, size_t needed, size_t given);
+
+}  // namespace cairn
