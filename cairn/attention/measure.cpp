@@ -36,20 +36,31 @@ class RandomRows {
     }
   }
   const AnyView3& view() const { return view_; }
+  AnyView3 tokens(size_t begin, size_t count) const {
+    AnyView3 some = view_;
+    some.data =
+        static_cast<std::byte*>(view_.data) + begin * view_.token_stride * dtype_size(view_.dtype);
+    some.tokens = count;
+    return some;
+  }
 
  private:
   AlignedBuffer memory_;
   AnyView3 view_;
 };
 
-// Parameters and their gradients, for rooms that have some.
+// Parameters as they start, and their gradients, for rooms that have some.
 struct RandomParameters {
   explicit RandomParameters(const std::vector<ParameterSpec>& specs) {
     for (const ParameterSpec& spec : specs) {
       const size_t size = element_count(spec.shape);
+      const Initializer& start = spec.initializer;
       const RandomStream stream(1, spec.name);
       float* value = buffers.emplace_back(size * sizeof(float)).as<float>().data();
-      for (size_t i = 0; i < size; ++i) value[i] = 0.02F * static_cast<float>(stream.normal(i));
+      for (size_t i = 0; i < size; ++i)
+        value[i] = static_cast<float>(start.kind == Initializer::Kind::constant
+                                          ? start.value
+                                          : start.value * stream.normal(i));
       values.emplace_back(value, size);
       gradients.emplace_back(buffers.emplace_back(size * sizeof(float)).as<float>().data(), size);
     }
@@ -64,84 +75,224 @@ double now() {
   return std::chrono::duration<double>(time).count();
 }
 
-std::vector<int32_t> sequence_offsets(size_t sequences, size_t tokens) {
-  std::vector<int32_t> offsets;
-  for (size_t i = 0; i <= sequences; ++i) offsets.push_back(static_cast<int32_t>(i * tokens));
-  return offsets;
+// What the mechanisms of one measurement share: tokens of their common geometry.
+struct Tokens {
+  Tokens(const AttentionGeometry& g, bool hidden, size_t tokens, DType dtype)
+      : x("x", tokens, 1, hidden ? g.hidden_size : 0, dtype),
+        q("q", tokens, g.heads, g.head_dim, dtype),
+        k("k", tokens, g.kv_heads, g.head_dim, dtype),
+        v("v", tokens, g.kv_heads, g.value_dim, dtype),
+        out("out", tokens, g.heads, g.value_dim, dtype) {}
+
+  AttentionInputs inputs(size_t begin, size_t count, const RandomParameters& parameters) const {
+    const AnyView3 rows = x.tokens(begin, count);
+    return {{rows.data, rows.dtype, count, rows.dim, rows.dim},
+            q.tokens(begin, count),
+            k.tokens(begin, count),
+            v.tokens(begin, count),
+            parameters.values};
+  }
+  size_t count() const { return q.view().tokens; }
+
+  RandomRows x, q, k, v, out;
+};
+
+// What training needs beyond: gradients and the layout.
+struct TrainingTokens {
+  TrainingTokens(const AttentionGeometry& g, bool hidden, const AttentionWorkload& w)
+      : tokens(g, hidden, w.sequences * w.tokens, w.dtype),
+        dout("dout", tokens.count(), g.heads, g.value_dim, w.dtype),
+        dq("dq", tokens.count(), g.heads, g.head_dim, w.dtype),
+        dk("dk", tokens.count(), g.kv_heads, g.head_dim, w.dtype),
+        dv("dv", tokens.count(), g.kv_heads, g.value_dim, w.dtype),
+        dx(hidden ? tokens.count() * g.hidden_size * sizeof(float) : 0),
+        dx_view(dx.as<float>().data(), hidden ? tokens.count() : 0, g.hidden_size) {
+    for (size_t i = 0; i <= w.sequences; ++i) offsets.push_back(static_cast<int32_t>(i * w.tokens));
+    for (size_t i = 0; i < tokens.count(); ++i)
+      positions.push_back(static_cast<int32_t>(i % w.tokens));
+  }
+  TokenLayout layout() const {
+    return {{offsets.data(), offsets.size()}, {positions.data(), positions.size()}};
+  }
+
+  Tokens tokens;
+  RandomRows dout, dq, dk, dv;
+  AlignedBuffer dx;
+  View2<float> dx_view;
+  std::vector<int32_t> offsets, positions;
+};
+
+// One mechanism at one workload: a sample at a time.
+class Trial {
+ public:
+  virtual ~Trial() = default;
+  virtual void sample(ThreadTeam& team) = 0;
+  void forget_samples() { forward_.clear(), backward_.clear(), both_.clear(); }
+  virtual AttentionTiming timing() const = 0;
+
+ protected:
+  std::vector<double> forward_, backward_, both_;
+};
+
+class TrainingTrial : public Trial {
+ public:
+  TrainingTrial(const AttentionMechanism& attention, const TrainingTokens& training,
+                const AttentionWorkload& workload, int threads)
+      : attention_(attention),
+        training_(training),
+        workload_(workload),
+        parameters_(attention.parameters()) {
+    const AttentionMemory memory =
+        attention.memory(training.tokens.count(), workload.tokens, workload.dtype, threads);
+    saved_ = AlignedBuffer(memory.saved);
+    workspace_ = AlignedBuffer(memory.workspace);
+  }
+
+  void sample(ThreadTeam& team) override {
+    const Tokens& tokens = training_.tokens;
+    const std::span<std::byte> saved(saved_.data(), saved_.size());
+    const std::span<std::byte> workspace(workspace_.data(), workspace_.size());
+    const AttentionInputs inputs = tokens.inputs(0, tokens.count(), parameters_);
+    const AttentionGradients gradients{training_.dx_view, training_.dq.view(), training_.dk.view(),
+                                       training_.dv.view(), parameters_.gradients};
+    const double start = now();
+    attention_.forward(inputs, training_.layout(), tokens.out.view(), saved, workspace, team);
+    const double middle = now();
+    attention_.backward(inputs, training_.layout(), tokens.out.view(), training_.dout.view(), saved,
+                        gradients, workspace, team);
+    const double end = now();
+    forward_.push_back(middle - start);
+    backward_.push_back(end - middle);
+    both_.push_back(end - start);
+  }
+
+  AttentionTiming timing() const override {
+    const double context = (static_cast<double>(workload_.tokens) + 1) / 2;
+    const double gflop =
+        1e-9 * static_cast<double>(training_.tokens.count()) * attention_.forward_flops(context);
+    AttentionTiming timing;
+    timing.forward_seconds = median(forward_);
+    timing.backward_seconds = median(backward_);
+    timing.both_seconds = median(both_);
+    timing.forward_gflops = gflop / timing.forward_seconds;
+    timing.backward_gflops = 2.5 * gflop / timing.backward_seconds;
+    timing.both_gflops = 3.5 * gflop / timing.both_seconds;
+    timing.saved_bytes = saved_.size();
+    timing.workspace_bytes = workspace_.size();
+    timing.statistics = attention_.statistics(training_.layout(), {saved_.data(), saved_.size()});
+    return timing;
+  }
+
+ private:
+  const AttentionMechanism& attention_;
+  const TrainingTokens& training_;
+  const AttentionWorkload& workload_;
+  RandomParameters parameters_;
+  AlignedBuffer saved_, workspace_;
+};
+
+// A cache that is fed; for decode it is filled first.
+class CacheTrial : public Trial {
+ public:
+  CacheTrial(const AttentionMechanism& attention, const Tokens& tokens,
+             const AttentionWorkload& workload)
+      : attention_(attention),
+        tokens_(tokens),
+        workload_(workload),
+        parameters_(attention.parameters()),
+        cache_(attention.make_cache(tokens.count(), workload.dtype)) {}
+
+  void sample(ThreadTeam& team) override {
+    const bool decode = workload_.phase == AttentionPhase::decode;
+    if (decode && cache_->length() == 0) append(workload_.tokens, workload_.tokens, team);
+    if (!decode) cache_->truncate(0);
+    const double start = now();
+    if (decode)
+      append(kDecodeSteps, 1, team);
+    else
+      append(workload_.tokens, workload_.chunk == 0 ? workload_.tokens : workload_.chunk, team);
+    const double seconds = now() - start;
+    forward_.push_back(decode ? seconds / kDecodeSteps : seconds);
+  }
+
+  AttentionTiming timing() const override {
+    const auto tokens = static_cast<double>(workload_.tokens);
+    const bool decode = workload_.phase == AttentionPhase::decode;
+    const double flops = decode ? attention_.forward_flops(tokens)
+                                : tokens * attention_.forward_flops((tokens + 1) / 2);
+    AttentionTiming timing;
+    timing.forward_seconds = timing.both_seconds = median(forward_);
+    timing.forward_gflops = timing.both_gflops = 1e-9 * flops / timing.forward_seconds;
+    timing.cache_bytes = cache_->bytes();
+    timing.statistics = cache_->statistics();
+    return timing;
+  }
+
+ private:
+  // The next `count` tokens, `step` in a call.
+  void append(size_t count, size_t step, ThreadTeam& team) {
+    for (const size_t end = cache_->length() + count; cache_->length() < end;) {
+      const size_t begin = cache_->length(), some = std::min(step, end - begin);
+      cache_->append_and_attend(tokens_.inputs(begin, some, parameters_),
+                                tokens_.out.tokens(begin, some), team);
+    }
+  }
+
+  const AttentionMechanism& attention_;
+  const Tokens& tokens_;
+  const AttentionWorkload& workload_;
+  RandomParameters parameters_;
+  std::unique_ptr<AttentionCache> cache_;
+};
+
+using Trials = std::vector<std::unique_ptr<Trial>>;
+
+std::vector<AttentionTiming> run(const Trials& trials, int repetitions, ThreadTeam& team) {
+  for (const auto& trial : trials) {
+    trial->sample(team);
+    trial->forget_samples();
+  }
+  for (int i = 0; i < repetitions; ++i)
+    for (const auto& trial : trials) trial->sample(team);
+  std::vector<AttentionTiming> timings;
+  for (const auto& trial : trials) timings.push_back(trial->timing());
+  return timings;
+}
+
+void check_positive(const char* subject, int64_t value) {
+  if (value >= 1) return;
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "measuring attention",
+               .subject = subject,
+               .expected = "at least 1",
+               .found = std::to_string(value)});
 }
 
 }  // namespace
 
-AttentionTiming measure_attention(const AttentionMechanism& attention, size_t sequences,
-                                  size_t tokens, DType dtype, ThreadTeam& team, int repetitions) {
-  if (repetitions < 1)
-    throw Error({.kind = ErrorKind::usage,
-                 .doing = "measuring attention",
-                 .subject = "repetitions",
-                 .expected = "at least 1",
-                 .found = std::to_string(repetitions)});
-  const AttentionGeometry& g = attention.geometry();
-  const size_t total = sequences * tokens;
-  const RandomRows x("x", total, 1, attention.uses_hidden_state() ? g.hidden_size : 0, dtype);
-  const RandomRows q("q", total, g.heads, g.head_dim, dtype);
-  const RandomRows k("k", total, g.kv_heads, g.head_dim, dtype);
-  const RandomRows v("v", total, g.kv_heads, g.value_dim, dtype);
-  const RandomRows out("out", total, g.heads, g.value_dim, dtype);
-  const RandomRows dout("dout", total, g.heads, g.value_dim, dtype);
-  const RandomRows dq("dq", total, g.heads, g.head_dim, dtype);
-  const RandomRows dk("dk", total, g.kv_heads, g.head_dim, dtype);
-  const RandomRows dv("dv", total, g.kv_heads, g.value_dim, dtype);
-
-  const RandomParameters parameters(attention.parameters());
-  AlignedBuffer dx(attention.uses_hidden_state() ? total * g.hidden_size * sizeof(float) : 0);
-
-  const std::vector<int32_t> offsets = sequence_offsets(sequences, tokens);
-  std::vector<int32_t> positions(total);
-  for (size_t i = 0; i < total; ++i) positions[i] = static_cast<int32_t>(i % tokens);
-  const TokenLayout layout{{offsets.data(), offsets.size()}, {positions.data(), total}};
-  const AttentionMemory memory = attention.memory(total, tokens, dtype, team.size());
-  AlignedBuffer saved(memory.saved), workspace(memory.workspace);
-  const std::span<std::byte> saved_span(saved.data(), saved.size());
-  const std::span<std::byte> workspace_span(workspace.data(), workspace.size());
-
-  const AttentionInputs inputs{{x.view().data, dtype, total, x.view().dim, x.view().dim},
-                               q.view(),
-                               k.view(),
-                               v.view(),
-                               parameters.values};
-  const AttentionGradients gradients{
-      {dx.as<float>().data(), dx.size() == 0 ? 0 : total, g.hidden_size},
-      dq.view(),
-      dk.view(),
-      dv.view(),
-      parameters.gradients};
-  std::vector<double> forward, backward, both;
-  for (int i = -1; i < repetitions; ++i) {
-    const double start = now();
-    attention.forward(inputs, layout, out.view(), saved_span, workspace_span, team);
-    const double middle = now();
-    attention.backward(inputs, layout, out.view(), dout.view(), saved_span, gradients,
-                       workspace_span, team);
-    const double end = now();
-    if (i < 0) continue;
-    forward.push_back(middle - start);
-    backward.push_back(end - middle);
-    both.push_back(end - start);
+std::vector<AttentionTiming> measure_attention(
+    std::span<const AttentionMechanism* const> mechanisms, const AttentionWorkload& workload,
+    ThreadTeam& team) {
+  check_positive("repetitions", workload.repetitions);
+  check_positive("tokens", static_cast<int64_t>(workload.tokens));
+  check_positive("mechanisms", static_cast<int64_t>(mechanisms.size()));
+  const AttentionGeometry& g = mechanisms.front()->geometry();
+  const bool hidden = std::any_of(mechanisms.begin(), mechanisms.end(),
+                                  [](const auto* m) { return m->uses_hidden_state(); });
+  Trials trials;
+  if (workload.phase == AttentionPhase::train) {
+    const TrainingTokens training(g, hidden, workload);
+    for (const AttentionMechanism* m : mechanisms)
+      trials.push_back(std::make_unique<TrainingTrial>(*m, training, workload, team.size()));
+    return run(trials, workload.repetitions, team);
   }
-
-  const double context = (static_cast<double>(tokens) + 1) / 2;
-  const double gflop = 1e-9 * static_cast<double>(total) * attention.forward_flops(context);
-  AttentionTiming timing;
-  timing.forward_seconds = median(forward);
-  timing.backward_seconds = median(backward);
-  timing.both_seconds = median(both);
-  timing.forward_gflops = gflop / timing.forward_seconds;
-  timing.backward_gflops = 2.5 * gflop / timing.backward_seconds;
-  timing.both_gflops = 3.5 * gflop / timing.both_seconds;
-  timing.saved_bytes = memory.saved;
-  timing.workspace_bytes = memory.workspace;
-  timing.statistics = attention.statistics(layout, saved_span);
-  return timing;
+  const size_t steps = workload.phase == AttentionPhase::decode
+                           ? kDecodeSteps * (static_cast<size_t>(workload.repetitions) + 1)
+                           : 0;
+  const Tokens tokens(g, hidden, workload.tokens + steps, DType::f32);
+  for (const AttentionMechanism* m : mechanisms)
+    trials.push_back(std::make_unique<CacheTrial>(*m, tokens, workload));
+  return run(trials, workload.repetitions, team);
 }
 
 }  // namespace cairn

@@ -64,17 +64,41 @@ TEST(TileKernel, DiagonalProductsLeaveOnlyTheEmptyQuarterOut) {
   }
 }
 
+AttentionTiming timing_of(const Case& c, const AttentionWorkload& workload, ThreadTeam& team) {
+  const AttentionMechanism* const mechanisms[] = {c.attention.get(), c.attention.get()};
+  const auto timings = measure_attention(mechanisms, workload, team);
+  EXPECT_EQ(timings.size(), 2U);
+  return timings.front();
+}
+
 TEST(MeasureAttention, CountsWhatTheMaskLeaves) {
   ThreadTeam team(1);
   const Case c({.heads = 2, .kv_heads = 2});
-  const AttentionTiming timing = measure_attention(*c.attention, 2, 64, DType::f32, team, 1);
+  const auto timing = timing_of(c, {.sequences = 2, .tokens = 64, .repetitions = 1}, team);
   const double gflop = 1e-9 * 2 * 64 * c.attention->forward_flops(32.5);
   EXPECT_NEAR(timing.forward_gflops * timing.forward_seconds, gflop, 1e-6 * gflop);
   EXPECT_NEAR(timing.backward_gflops * timing.backward_seconds, 2.5 * gflop, 1e-6 * gflop);
   EXPECT_EQ(timing.saved_bytes, 128U * 2 * sizeof(float));
   EXPECT_GT(timing.workspace_bytes, 0U);
   EXPECT_FALSE(timing.statistics) << "softmax reads every key";
-  EXPECT_THROW(measure_attention(*c.attention, 1, 8, DType::f32, team, 0), Error);
+  EXPECT_THROW(timing_of(c, {.tokens = 8, .repetitions = 0}, team), Error);
+  EXPECT_THROW(timing_of(c, {.tokens = 0, .repetitions = 1}, team), Error);
+}
+
+TEST(MeasureAttention, DecodeCountsOneTokenAtItsDepthAndPrefillAllOfThem) {
+  ThreadTeam team(1);
+  const Case c({.heads = 2, .kv_heads = 2});
+  const auto decode =
+      timing_of(c, {.phase = AttentionPhase::decode, .tokens = 96, .repetitions = 2}, team);
+  const double step = 1e-9 * c.attention->forward_flops(96);
+  EXPECT_NEAR(decode.forward_gflops * decode.forward_seconds, step, 1e-6 * step);
+  const auto prefill = timing_of(
+      c, {.phase = AttentionPhase::prefill, .tokens = 96, .chunk = 40, .repetitions = 2}, team);
+  const double prompt = 1e-9 * 96 * c.attention->forward_flops(48.5);
+  EXPECT_NEAR(prefill.forward_gflops * prefill.forward_seconds, prompt, 1e-6 * prompt);
+  // Keys and values of the capacity: what was in the cache and what the samples appended.
+  const size_t capacity = 96 + kDecodeSteps * 3;
+  EXPECT_GE(decode.cache_bytes, capacity * 2 * 32 * sizeof(float));
 }
 
 }  // namespace
