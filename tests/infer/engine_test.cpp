@@ -11,6 +11,7 @@
 #include "cairn/io/safetensors.h"
 #include "cairn/nn/language_model.h"
 #include "tests/infer/model_files.h"
+#include "tests/support/golden.h"
 
 namespace cairn {
 namespace {
@@ -46,7 +47,7 @@ class EngineGolden : public testing::TestWithParam<const char*> {};
 
 // Expected logits by Hugging Face transformers: tests/golden/make_llama_golden.py.
 TEST_P(EngineGolden, LogitsAreThoseOfTransformers) {
-  const Path folder = Path(CAIRN_GOLDEN) / "llama" / GetParam();
+  const Path folder = golden_folder() / "llama" / GetParam();
   const TensorArchive archive(folder / "expected.safetensors");
   const auto tokens = stored<int32_t>(archive, "tokens");
   const auto expected = stored<float>(archive, "logits");

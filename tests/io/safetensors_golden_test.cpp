@@ -4,11 +4,12 @@
 
 #include "cairn/io/safetensors.h"
 #include "tests/support/files.h"
+#include "tests/support/golden.h"
 
 namespace cairn {
 namespace {
 
-const Path kGolden = Path(CAIRN_GOLDEN) / "safetensors";
+const Path kGolden = golden_folder() / "safetensors";
 
 std::vector<TensorEntry> golden_entries() {
   return {{"été.bool", DType::boolean, {5}}, {"été.u8", DType::u8, {2, 2}},

@@ -12,6 +12,7 @@
 #include "cairn/base/random.h"
 #include "cairn/io/json.h"
 #include "cairn/io/safetensors.h"
+#include "tests/support/golden.h"
 #include "tests/support/numbers.h"
 
 namespace cairn {
@@ -60,7 +61,7 @@ Batch part_of(const Batch& whole, size_t first, size_t count) {
 }
 
 TEST(LanguageModel, LossAndGradientsMatchPyTorch) {
-  const Path folder = Path(CAIRN_GOLDEN) / "training";
+  const Path folder = golden_folder() / "training";
   Model model = load_model(folder);
   const Json golden = read_json(folder / "batch.json");
   Batch batch{.sequences = golden["sequences"], .length = golden["length"]};

@@ -8,6 +8,7 @@
 #include "cairn/io/json.h"
 #include "cairn/text/bpe_trainer.h"
 #include "cairn/text/tokenizer_json.h"
+#include "tests/support/golden.h"
 #include "tests/support/temporary_folder.h"
 
 namespace cairn {
@@ -17,7 +18,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 Path golden(const std::string& name) {
-  return Path(CAIRN_GOLDEN) / "tokenizer" / name;
+  return golden_folder() / "tokenizer" / name;
 }
 
 const std::vector<std::string>& golden_names() {

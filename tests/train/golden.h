@@ -7,11 +7,13 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/golden.h"
+
 namespace cairn {
 
 // The rows below the header line, split at commas.
 inline std::vector<std::vector<std::string>> read_golden(const std::string& name) {
-  const std::string path = std::string(CAIRN_GOLDEN) + "/train/" + name;
+  const std::string path = (golden_folder() / "train" / name).string();
   std::ifstream file(path);
   if (!file) throw std::runtime_error("cannot open " + path);
   std::vector<std::vector<std::string>> rows;

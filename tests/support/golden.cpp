@@ -1,0 +1,5 @@
+#include "tests/support/golden.h"
+
+cairn::Path cairn::golden_folder() {
+  return CAIRN_GOLDEN;
+}
