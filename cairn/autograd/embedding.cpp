@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "cairn/autograd/operations.h"
+#include "cairn/kernels/elementwise.h"
 
 namespace cairn {
 namespace {
@@ -12,8 +13,8 @@ constexpr size_t kUnitColumns = 32;
 
 class Embedding final : public Operation {
  public:
-  Embedding(const TokenInputs& inputs, WeightRef table, Value hidden)
-      : inputs_(inputs), table_(table), hidden_(hidden) {}
+  Embedding(const TokenInputs& inputs, WeightRef table, float factor, Value hidden)
+      : inputs_(inputs), table_(table), factor_(factor), hidden_(hidden) {}
 
   std::string_view kind() const override { return "embedding"; }
   Uses uses() const override { return {.outputs = {hidden_}, .unit_gradients = {hidden_}}; }
@@ -22,7 +23,10 @@ class Embedding final : public Operation {
     const auto out = tape.data(hidden_, rows).as<float>();
     for (size_t row = 0; row < rows.count; ++row) {
       const auto token = static_cast<size_t>(inputs_.tokens[rows.begin + row]);
-      std::memcpy(out[row].data, table_.values[token].data, out.cols * sizeof(float));
+      if (factor_ == 1)
+        std::memcpy(out[row].data, table_.values[token].data, out.cols * sizeof(float));
+      else
+        scale(table_.values.rows_slice(token, 1), factor_, out.rows_slice(row, 1));
     }
   }
 
@@ -34,21 +38,22 @@ class Embedding final : public Operation {
     for (size_t row = 0; row < from.rows; ++row) {
       const float* in = from[row].data + begin;
       float* to = table_.gradient[static_cast<size_t>(inputs_.tokens[row])].data + begin;
-      for (size_t i = 0; i < count; ++i) to[i] += in[i];
+      for (size_t i = 0; i < count; ++i) to[i] += factor_ * in[i];
     }
   }
 
  private:
   const TokenInputs& inputs_;
   WeightRef table_;
+  float factor_;
   Value hidden_;
 };
 
 }  // namespace
 
-Value embedding(Recorder& recorder, const TokenInputs& inputs, WeightRef table) {
+Value embedding(Recorder& recorder, const TokenInputs& inputs, WeightRef table, float factor) {
   const Value hidden = recorder.tape.value(table.values.cols, DType::f32);
-  auto operation = std::make_unique<Embedding>(inputs, table, hidden);
+  auto operation = std::make_unique<Embedding>(inputs, table, factor, hidden);
   operation->label = recorder.label;
   recorder.tape.record(std::move(operation));
   return hidden;

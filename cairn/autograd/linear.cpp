@@ -20,7 +20,7 @@ class Linear final : public Operation {
       const WeightProducts::Layout layout{.y_stride = tape.cols(y),
                                           .dy_stride = tape.cols(y),
                                           .y_dtype = recorder.compute,
-                                          .dx_dtype = DType::f32,
+                                          .dx_dtype = tape.gradient_dtype(x),
                                           .tokens = tape.tokens()};
       parts_.push_back({begin, WeightProducts(weight, layout, recorder)});
       begin += weight.values.rows;

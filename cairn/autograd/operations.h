@@ -12,7 +12,9 @@
 
 #include "cairn/attention/mechanism.h"
 #include "cairn/autograd/tape.h"
+#include "cairn/kernels/activations.h"
 #include "cairn/kernels/matmul_cache.h"
+#include "cairn/kernels/norms.h"
 
 namespace cairn {
 
@@ -45,20 +47,31 @@ struct Recorder {
   std::string label;        // given to every operation recorded
 };
 
-// hidden[t] = table[tokens[t]], f32. The gradient is summed in token order.
-Value embedding(Recorder& recorder, const TokenInputs& inputs, WeightRef table);
+// hidden[t] = factor * table[tokens[t]], f32. The gradient is summed in token order.
+Value embedding(Recorder& recorder, const TokenInputs& inputs, WeightRef table, float factor = 1);
 
 // RMSNorm in the compute type (kernels/norms.h); computed again in backward rather than kept.
-Value rms_norm(Recorder& recorder, Value hidden, WeightRef weight, float eps);
+// `hidden` is f32.
+Value rms_norm(Recorder& recorder, Value hidden, WeightRef weight, const NormOptions& options);
 
 // y = [x W_0^T, x W_1^T, ...]: the outputs of several matrices side by side, in the compute type.
+// Several matrices need an x whose gradient is f32 (a norm's), as each adds to it.
 Value linear(Recorder& recorder, Value x, const std::vector<WeightRef>& weights);
+
+// x + [b_0, b_1, ...], in the compute type: vectors side by side that cover the columns of x.
+Value bias(Recorder& recorder, Value x, const std::vector<WeightRef>& parts);
 
 // hidden + x W^T, f32.
 Value linear_residual(Recorder& recorder, Value hidden, Value x, WeightRef weight);
 
-// silu(gate) * up of gate_up = [gate, up]; computed again in backward.
-Value swiglu(Recorder& recorder, Value gate_up);
+// hidden + factor * branch, f32.
+Value residual(Recorder& recorder, Value hidden, Value branch, float factor);
+
+// x in f32.
+Value widen(Recorder& recorder, Value x);
+
+// act(gate) * up of gate_up = [gate, up] (kernels/activations.h); computed again in backward.
+Value gated_unit(Recorder& recorder, Gate gate, Value gate_up);
 
 // The one attention node: any mechanism, known by its contract only. `qkv` holds queries, keys and
 // values side by side. `x` is the normed hidden state, for mechanisms that use it.

@@ -11,8 +11,8 @@ namespace {
 
 class RmsNorm final : public Operation {
  public:
-  RmsNorm(Value hidden, Value out, WeightRef weight, float eps, Scratch partial)
-      : hidden_(hidden), out_(out), weight_(weight), eps_(eps), partial_(partial) {}
+  RmsNorm(Value hidden, Value out, WeightRef weight, const NormOptions& options, Scratch partial)
+      : hidden_(hidden), out_(out), weight_(weight), options_(options), partial_(partial) {}
 
   std::string_view kind() const override { return "norm"; }
   Uses uses() const override {
@@ -24,15 +24,15 @@ class RmsNorm final : public Operation {
     const auto in = tape.data(hidden_, rows).as<const float>();
     const AnyView2 out = tape.data(out_, rows);
     if (out.dtype == DType::bf16)
-      rms_norm(in, gain(), eps_, out.as<bf16>());
+      rms_norm(in, weight(), options_, out.as<bf16>());
     else
-      rms_norm(in, gain(), eps_, out.as<float>());
+      rms_norm(in, weight(), options_, out.as<float>());
   }
 
   void backward(Tape& tape, const Rows& rows) override {
     const View1<float> partial = partial_gain(tape, rows.chunk());
     std::memset(partial.data, 0, partial.size * sizeof(float));
-    rms_norm_backward(tape.data(hidden_, rows).as<const float>(), gain(), eps_,
+    rms_norm_backward(tape.data(hidden_, rows).as<const float>(), weight(), options_,
                       tape.gradient(out_, rows).as<const float>(),
                       tape.gradient(hidden_, rows).as<float>(), partial, adds_);
   }
@@ -46,7 +46,7 @@ class RmsNorm final : public Operation {
   }
 
  private:
-  View1<const float> gain() const { return View1<float>(weight_.values[0]); }
+  View1<const float> weight() const { return View1<float>(weight_.values[0]); }
   View1<float> partial_gain(Tape& tape, size_t chunk) const {
     const size_t width = weight_.values.cols;
     return {reinterpret_cast<float*>(tape.memory(partial_).data()) + chunk * width, width};
@@ -54,19 +54,19 @@ class RmsNorm final : public Operation {
 
   Value hidden_, out_;
   WeightRef weight_;
-  float eps_;
+  NormOptions options_;
   Scratch partial_;  // [chunks, hidden_size]
   bool adds_ = false;
 };
 
 }  // namespace
 
-Value rms_norm(Recorder& recorder, Value hidden, WeightRef weight, float eps) {
+Value rms_norm(Recorder& recorder, Value hidden, WeightRef weight, const NormOptions& options) {
   Tape& tape = recorder.tape;
   const size_t width = weight.values.cols;
   const Value out = tape.value(width, recorder.compute, DType::f32);
   const Scratch partial = tape.scratch(tape.chunks() * width * sizeof(float), Lifetime::backward);
-  auto operation = std::make_unique<RmsNorm>(hidden, out, weight, eps, partial);
+  auto operation = std::make_unique<RmsNorm>(hidden, out, weight, options, partial);
   operation->label = recorder.label;
   tape.record(std::move(operation));
   return out;

@@ -143,6 +143,7 @@ class Tape {
   std::span<std::byte> memory(Scratch scratch) const;
   size_t cols(Value value) const { return values_[value.id].cols; }
   DType dtype(Value value) const { return values_[value.id].dtype; }
+  DType gradient_dtype(Value value) const { return values_[value.id].gradient_dtype; }
   // Whether `operation` must add to the gradient of `value` instead of overwriting it.
   bool adds_gradient(const Operation& operation, Value value) const;
 

@@ -234,7 +234,7 @@ void Engine::Implementation::transform(const Layer& layer, size_t tokens) {
       {{layer.gate, gate_up.cols_slice(0, width)}, {layer.up, gate_up.cols_slice(width, width)}}};
   products.run(expansion, scratch.normed, tokens);
   by_rows(tokens, [&](size_t begin, size_t rows) {
-    swiglu(gate_up.rows_slice(begin, rows), activated.rows_slice(begin, rows));
+    gated_unit(Gate::silu, gate_up.rows_slice(begin, rows), activated.rows_slice(begin, rows));
   });
   const GemvPart contraction{layer.down, branch};
   products.run({&contraction, 1}, activated, tokens);

@@ -24,8 +24,30 @@ HWY_INLINE float sigmoid_one(float x) {
   return 1.0F / (1.0F + std::exp(-x));
 }
 
-template <class T>
-void swiglu_rows(View2<const T> gate_up, View2<T> y) {
+// The argument of the sigmoid and its derivative.
+struct SiluGate {
+  HWY_INLINE FloatVector argument(FloatTag /*d*/, FloatVector g) const { return g; }
+  HWY_INLINE FloatVector slope(FloatTag d, FloatVector /*g*/) const { return hn::Set(d, 1.0F); }
+  float argument(float g) const { return g; }
+  float slope(float /*g*/) const { return 1.0F; }
+};
+
+struct GeluGate {
+  static constexpr float kLinear = 1.5957691216F;  // 2 sqrt(2 / pi)
+  static constexpr float kCubic = 0.044715F * kLinear;
+  HWY_INLINE FloatVector argument(FloatTag d, FloatVector g) const {
+    const auto inner = hn::MulAdd(hn::Mul(g, g), hn::Set(d, kCubic), hn::Set(d, kLinear));
+    return hn::Mul(g, inner);
+  }
+  HWY_INLINE FloatVector slope(FloatTag d, FloatVector g) const {
+    return hn::MulAdd(hn::Mul(g, g), hn::Set(d, 3 * kCubic), hn::Set(d, kLinear));
+  }
+  float argument(float g) const { return g * (g * g * kCubic + kLinear); }
+  float slope(float g) const { return g * g * 3 * kCubic + kLinear; }
+};
+
+template <class G, class T>
+void gated_rows(G kind, View2<const T> gate_up, View2<T> y) {
   const FloatTag d;
   const size_t lanes = hn::Lanes(d), n = y.cols, whole = n - n % lanes;
   for (size_t row = 0; row < y.rows; ++row) {
@@ -34,17 +56,17 @@ void swiglu_rows(View2<const T> gate_up, View2<T> y) {
     T* out = y.data + row * y.stride;
     for (size_t i = 0; i < whole; i += lanes) {
       const auto g = load(d, gate + i);
-      store(hn::Mul(hn::Mul(g, sigmoid(d, g)), load(d, up + i)), d, out + i);
+      store(hn::Mul(hn::Mul(g, sigmoid(d, kind.argument(d, g))), load(d, up + i)), d, out + i);
     }
     for (size_t i = whole; i < n; ++i) {
       const float g = load_one(gate + i);
-      store_one(g * sigmoid_one(g) * load_one(up + i), out + i);
+      store_one(g * sigmoid_one(kind.argument(g)) * load_one(up + i), out + i);
     }
   }
 }
 
-template <class T>
-void swiglu_backward_rows(View2<const T> gate_up, View2<const T> dy, View2<T> dgate_up) {
+template <class G, class T>
+void gated_backward_rows(G kind, View2<const T> gate_up, View2<const T> dy, View2<T> dgate_up) {
   const FloatTag d;
   const size_t lanes = hn::Lanes(d), n = dy.cols, whole = n - n % lanes;
   const auto one = hn::Set(d, 1.0F);
@@ -56,31 +78,43 @@ void swiglu_backward_rows(View2<const T> gate_up, View2<const T> dy, View2<T> dg
     T* dup = dgate + n;
     for (size_t i = 0; i < whole; i += lanes) {
       const auto g = load(d, gate + i), u = load(d, up + i), dout = load(d, grad + i);
-      const auto s = sigmoid(d, g);
-      const auto slope = hn::Mul(s, hn::MulAdd(g, hn::Sub(one, s), one));
+      const auto s = sigmoid(d, kind.argument(d, g));
+      const auto bend = hn::Mul(g, kind.slope(d, g));
+      const auto slope = hn::Mul(s, hn::MulAdd(bend, hn::Sub(one, s), one));
       store(hn::Mul(hn::Mul(dout, u), slope), d, dgate + i);
       store(hn::Mul(dout, hn::Mul(g, s)), d, dup + i);
     }
     for (size_t i = whole; i < n; ++i) {
       const float g = load_one(gate + i), u = load_one(up + i), dout = load_one(grad + i);
-      const float s = sigmoid_one(g);
-      store_one(dout * u * s * (1.0F + g * (1.0F - s)), dgate + i);
+      const float s = sigmoid_one(kind.argument(g));
+      store_one(dout * u * s * (1.0F + g * kind.slope(g) * (1.0F - s)), dgate + i);
       store_one(dout * g * s, dup + i);
     }
   }
 }
 
-void swiglu_f32(View2<const float> in, View2<float> y) {
-  swiglu_rows(in, y);
+template <class T>
+void gated_of(Gate gate, View2<const T> in, View2<T> y) {
+  gate == Gate::silu ? gated_rows(SiluGate(), in, y) : gated_rows(GeluGate(), in, y);
 }
-void swiglu_bf16(View2<const bf16> in, View2<bf16> y) {
-  swiglu_rows(in, y);
+
+template <class T>
+void gated_backward_of(Gate gate, View2<const T> in, View2<const T> dy, View2<T> din) {
+  gate == Gate::silu ? gated_backward_rows(SiluGate(), in, dy, din)
+                     : gated_backward_rows(GeluGate(), in, dy, din);
 }
-void swiglu_backward_f32(View2<const float> in, View2<const float> dy, View2<float> din) {
-  swiglu_backward_rows(in, dy, din);
+
+void gated_f32(Gate gate, View2<const float> in, View2<float> y) {
+  gated_of(gate, in, y);
 }
-void swiglu_backward_bf16(View2<const bf16> in, View2<const bf16> dy, View2<bf16> din) {
-  swiglu_backward_rows(in, dy, din);
+void gated_bf16(Gate gate, View2<const bf16> in, View2<bf16> y) {
+  gated_of(gate, in, y);
+}
+void gated_backward_f32(Gate gate, View2<const float> in, View2<const float> dy, View2<float> din) {
+  gated_backward_of(gate, in, dy, din);
+}
+void gated_backward_bf16(Gate gate, View2<const bf16> in, View2<const bf16> dy, View2<bf16> din) {
+  gated_backward_of(gate, in, dy, din);
 }
 
 }  // namespace cairn::HWY_NAMESPACE
@@ -88,33 +122,41 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace cairn {
-HWY_EXPORT(swiglu_f32);
-HWY_EXPORT(swiglu_bf16);
-HWY_EXPORT(swiglu_backward_f32);
-HWY_EXPORT(swiglu_backward_bf16);
+HWY_EXPORT(gated_f32);
+HWY_EXPORT(gated_bf16);
+HWY_EXPORT(gated_backward_f32);
+HWY_EXPORT(gated_backward_bf16);
+namespace {
 
-void swiglu(View2<const float> gate_up, View2<float> y) {
-  check_shape("swiglu", "gate_up", {y.rows, 2 * y.cols}, {gate_up.rows, gate_up.cols});
-  HWY_DYNAMIC_DISPATCH(swiglu_f32)(gate_up, y);
+template <class T, class Y>
+void check(View2<const T> gate_up, const Y& y) {
+  check_shape("gated_unit", "gate_up", {y.rows, 2 * y.cols}, {gate_up.rows, gate_up.cols});
 }
 
-void swiglu(View2<const bf16> gate_up, View2<bf16> y) {
-  check_shape("swiglu", "gate_up", {y.rows, 2 * y.cols}, {gate_up.rows, gate_up.cols});
-  HWY_DYNAMIC_DISPATCH(swiglu_bf16)(gate_up, y);
+}  // namespace
+
+void gated_unit(Gate gate, View2<const float> gate_up, View2<float> y) {
+  check(gate_up, y);
+  HWY_DYNAMIC_DISPATCH(gated_f32)(gate, gate_up, y);
 }
 
-void swiglu_backward(View2<const float> gate_up, View2<const float> dy, View2<float> dgate_up) {
-  check_shape("swiglu_backward", "gate_up", {dy.rows, 2 * dy.cols}, {gate_up.rows, gate_up.cols});
-  check_shape("swiglu_backward", "dgate_up", {dy.rows, 2 * dy.cols},
-              {dgate_up.rows, dgate_up.cols});
-  HWY_DYNAMIC_DISPATCH(swiglu_backward_f32)(gate_up, dy, dgate_up);
+void gated_unit(Gate gate, View2<const bf16> gate_up, View2<bf16> y) {
+  check(gate_up, y);
+  HWY_DYNAMIC_DISPATCH(gated_bf16)(gate, gate_up, y);
 }
 
-void swiglu_backward(View2<const bf16> gate_up, View2<const bf16> dy, View2<bf16> dgate_up) {
-  check_shape("swiglu_backward", "gate_up", {dy.rows, 2 * dy.cols}, {gate_up.rows, gate_up.cols});
-  check_shape("swiglu_backward", "dgate_up", {dy.rows, 2 * dy.cols},
-              {dgate_up.rows, dgate_up.cols});
-  HWY_DYNAMIC_DISPATCH(swiglu_backward_bf16)(gate_up, dy, dgate_up);
+void gated_unit_backward(Gate gate, View2<const float> gate_up, View2<const float> dy,
+                         View2<float> dgate_up) {
+  check(gate_up, dy);
+  check(View2<const float>(dgate_up), dy);
+  HWY_DYNAMIC_DISPATCH(gated_backward_f32)(gate, gate_up, dy, dgate_up);
+}
+
+void gated_unit_backward(Gate gate, View2<const bf16> gate_up, View2<const bf16> dy,
+                         View2<bf16> dgate_up) {
+  check(gate_up, dy);
+  check(View2<const bf16>(dgate_up), dy);
+  HWY_DYNAMIC_DISPATCH(gated_backward_bf16)(gate, gate_up, dy, dgate_up);
 }
 
 }  // namespace cairn

@@ -49,6 +49,47 @@ void add_rows(View2<const float> from, View2<float> to) {
   }
 }
 
+template <class From>
+void add_scaled_rows(View2<const From> from, float factor, View2<float> to) {
+  const FloatTag d;
+  const size_t lanes = hn::Lanes(d), n = from.cols, whole = n - n % lanes;
+  const auto f = hn::Set(d, factor);
+  for (size_t row = 0; row < from.rows; ++row) {
+    const From* in = from.data + row * from.stride;
+    float* out = to.data + row * to.stride;
+    for (size_t i = 0; i < whole; i += lanes)
+      store(hn::Add(hn::Mul(load(d, in + i), f), hn::LoadU(d, out + i)), d, out + i);
+    for (size_t i = whole; i < n; ++i) out[i] += load_one(in + i) * factor;
+  }
+}
+
+void add_scaled_f32(View2<const float> from, float factor, View2<float> to) {
+  add_scaled_rows(from, factor, to);
+}
+void add_scaled_bf16(View2<const bf16> from, float factor, View2<float> to) {
+  add_scaled_rows(from, factor, to);
+}
+
+template <class To>
+void scale_rows(View2<const float> from, float factor, View2<To> to) {
+  const FloatTag d;
+  const size_t lanes = hn::Lanes(d), n = from.cols, whole = n - n % lanes;
+  const auto f = hn::Set(d, factor);
+  for (size_t row = 0; row < from.rows; ++row) {
+    const float* in = from.data + row * from.stride;
+    To* out = to.data + row * to.stride;
+    for (size_t i = 0; i < whole; i += lanes) store(hn::Mul(hn::LoadU(d, in + i), f), d, out + i);
+    for (size_t i = whole; i < n; ++i) store_one(in[i] * factor, out + i);
+  }
+}
+
+void scale_to_f32(View2<const float> from, float factor, View2<float> to) {
+  scale_rows(from, factor, to);
+}
+void scale_to_bf16(View2<const float> from, float factor, View2<bf16> to) {
+  scale_rows(from, factor, to);
+}
+
 float max_sum_exp(const float* x, size_t n, float* sum) {
   const FloatTag d;
   const size_t lanes = hn::Lanes(d), whole = n - n % lanes;
@@ -113,6 +154,10 @@ namespace cairn {
 HWY_EXPORT(f32_to_bf16);
 HWY_EXPORT(bf16_to_f32);
 HWY_EXPORT(add_rows);
+HWY_EXPORT(add_scaled_f32);
+HWY_EXPORT(add_scaled_bf16);
+HWY_EXPORT(scale_to_f32);
+HWY_EXPORT(scale_to_bf16);
 HWY_EXPORT(max_sum_exp);
 HWY_EXPORT(exp_minus_f32);
 HWY_EXPORT(exp_minus_bf16);
@@ -138,6 +183,26 @@ void copy(View2<const float> from, View2<float> to) {
 void add(View2<const float> from, View2<float> to) {
   check_shape("add", "to", {from.rows, from.cols}, {to.rows, to.cols});
   HWY_DYNAMIC_DISPATCH(add_rows)(from, to);
+}
+
+void add_scaled(View2<const float> from, float factor, View2<float> to) {
+  check_shape("add_scaled", "to", {from.rows, from.cols}, {to.rows, to.cols});
+  HWY_DYNAMIC_DISPATCH(add_scaled_f32)(from, factor, to);
+}
+
+void add_scaled(View2<const bf16> from, float factor, View2<float> to) {
+  check_shape("add_scaled", "to", {from.rows, from.cols}, {to.rows, to.cols});
+  HWY_DYNAMIC_DISPATCH(add_scaled_bf16)(from, factor, to);
+}
+
+void scale(View2<const float> from, float factor, View2<float> to) {
+  check_shape("scale", "to", {from.rows, from.cols}, {to.rows, to.cols});
+  HWY_DYNAMIC_DISPATCH(scale_to_f32)(from, factor, to);
+}
+
+void scale(View2<const float> from, float factor, View2<bf16> to) {
+  check_shape("scale", "to", {from.rows, from.cols}, {to.rows, to.cols});
+  HWY_DYNAMIC_DISPATCH(scale_to_bf16)(from, factor, to);
 }
 
 float max_and_sum_exp(View1<const float> logits, float& sum) {

@@ -13,6 +13,12 @@ void convert(View2<const float> from, View2<bf16> to);
 void convert(View2<const bf16> from, View2<float> to);
 void copy(View2<const float> from, View2<float> to);
 void add(View2<const float> from, View2<float> to);  // to += from
+// to += factor * from
+void add_scaled(View2<const float> from, float factor, View2<float> to);
+void add_scaled(View2<const bf16> from, float factor, View2<float> to);
+// to = factor * from; `to` may be `from`
+void scale(View2<const float> from, float factor, View2<float> to);
+void scale(View2<const float> from, float factor, View2<bf16> to);
 
 // The first half of a row-wise softmax cross-entropy over part of the vocabulary.
 //   logits [cols]; returns the maximum m, and in `sum` the sum of exp(logit - m).

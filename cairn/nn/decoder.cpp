@@ -29,7 +29,7 @@ Value attention_block(Recorder& recorder, const ModelConfig& config, const Weigh
                       const std::string& layer, Value hidden) {
   const auto eps = static_cast<float>(config.rms_norm_eps);
   const std::string block = layer + "self_attn.";
-  const Value x = rms_norm(recorder, hidden, weights[layer + "input_layernorm.weight"], eps);
+  const Value x = rms_norm(recorder, hidden, weights[layer + "input_layernorm.weight"], {eps});
   const Value qkv = linear(recorder, x,
                            {weights[block + "q_proj.weight"], weights[block + "k_proj.weight"],
                             weights[block + "v_proj.weight"]});
@@ -45,11 +45,11 @@ Value mlp_block(Recorder& recorder, const ModelConfig& config, const WeightTable
                 const std::string& layer, Value hidden) {
   const auto eps = static_cast<float>(config.rms_norm_eps);
   const Value x =
-      rms_norm(recorder, hidden, weights[layer + "post_attention_layernorm.weight"], eps);
+      rms_norm(recorder, hidden, weights[layer + "post_attention_layernorm.weight"], {eps});
   const Value gate_up =
       linear(recorder, x,
              {weights[layer + "mlp.gate_proj.weight"], weights[layer + "mlp.up_proj.weight"]});
-  return linear_residual(recorder, hidden, swiglu(recorder, gate_up),
+  return linear_residual(recorder, hidden, gated_unit(recorder, Gate::silu, gate_up),
                          weights[layer + "mlp.down_proj.weight"]);
 }
 
@@ -69,7 +69,7 @@ void record_decoder(Recorder& recorder, const ModelConfig& config, const WeightT
   }
   recorder.label = "final";
   const Value x = rms_norm(recorder, hidden, weights["model.norm.weight"],
-                           static_cast<float>(config.rms_norm_eps));
+                           {static_cast<float>(config.rms_norm_eps)});
   cross_entropy_head(recorder, inputs, x, config.tie_embeddings ? table : weights["lm_head.weight"],
                      result);
 }

@@ -14,19 +14,29 @@ namespace {
 
 struct Sizes {
   size_t tokens = 9, vocabulary = 11, width = 6, inner = 5;
+  // With biases, scaled and normalised branches, gains stored less one, and GELU.
+  bool varied = false;
 };
 
-// embedding -> norm -> [gate, up] -> swiglu -> + residual -> norm -> head, all weights in one
+// embedding -> norm -> [gate, up] -> gated unit -> + residual -> norm -> head, all weights in one
 // vector.
 class SmallNetwork {
  public:
   explicit SmallNetwork(const Sizes& sizes) : s(sizes) {
-    const size_t sizes_of[] = {s.vocabulary * s.width, s.width,           s.inner * s.width,
-                               s.inner * s.width,      s.width * s.inner, s.width,
-                               s.vocabulary * s.width};
-    const size_t cols_of[] = {s.width, s.width, s.width, s.width, s.inner, s.width, s.width};
+    const size_t sizes_of[] = {s.vocabulary * s.width,
+                               s.width,
+                               s.inner * s.width,
+                               s.inner * s.width,
+                               s.width * s.inner,
+                               s.width,
+                               s.vocabulary * s.width,
+                               s.inner,
+                               s.inner,
+                               s.width};
+    const size_t cols_of[] = {s.width, s.width, s.width, s.width, s.inner,
+                              s.width, s.width, s.inner, s.inner, s.width};
     size_t offset = 0;
-    for (size_t i = 0; i < 7; ++i) {
+    for (size_t i = 0; i < (s.varied ? 10 : 7); ++i) {
       offsets.push_back(offset);
       rows.push_back(sizes_of[i] / cols_of[i]);
       cols.push_back(cols_of[i]);
@@ -50,11 +60,9 @@ class SmallNetwork {
     inputs.targets = {targets.data(), targets.size()};
     LossResult result;
     Recorder recorder{tape, products, compute, s.tokens, "test"};
-    const Value hidden = embedding(recorder, inputs, ref(0));
-    const Value gate_up =
-        linear(recorder, rms_norm(recorder, hidden, ref(1), 1e-5F), {ref(2), ref(3)});
-    const Value sum = linear_residual(recorder, hidden, swiglu(recorder, gate_up), ref(4));
-    cross_entropy_head(recorder, inputs, rms_norm(recorder, sum, ref(5), 1e-5F), ref(6), result);
+    const Value hidden = embedding(recorder, inputs, ref(0), s.varied ? kEmbeddingFactor : 1);
+    const Value sum = s.varied ? varied_block(recorder, hidden) : block(recorder, hidden);
+    cross_entropy_head(recorder, inputs, rms_norm(recorder, sum, ref(5), {1e-5F}), ref(6), result);
     tape.plan();
     tape.allocate();
     tape.refresh_weights(team);
@@ -69,14 +77,18 @@ class SmallNetwork {
     for (size_t t = 0; t < s.tokens; ++t) {
       std::vector<double> h(s.width);
       for (size_t i = 0; i < s.width; ++i)
-        h[i] = w[offsets[0] + static_cast<size_t>(tokens[t]) * s.width + i];
-      const auto x = norm(h, w, 1);
-      std::vector<double> inner(s.inner);
+        h[i] = (s.varied ? kEmbeddingFactor : 1) *
+               w[offsets[0] + static_cast<size_t>(tokens[t]) * s.width + i];
+      const auto x = norm(h, w, 1, s.varied ? kVaried : NormOptions());
+      std::vector<double> inner(s.inner), branch(s.width);
       for (size_t j = 0; j < s.inner; ++j) {
-        const double g = dot(w, 2, j, x), u = dot(w, 3, j, x);
-        inner[j] = g / (1 + std::exp(-g)) * u;
+        const double g = dot(w, 2, j, x) + (s.varied ? w[offsets[7] + j] : 0);
+        const double u = dot(w, 3, j, x) + (s.varied ? w[offsets[8] + j] : 0);
+        inner[j] = (s.varied ? gelu(g) : g / (1 + std::exp(-g))) * u;
       }
-      for (size_t i = 0; i < s.width; ++i) h[i] += dot(w, 4, i, inner);
+      for (size_t i = 0; i < s.width; ++i) branch[i] = dot(w, 4, i, inner);
+      if (s.varied) branch = norm(branch, w, 9);
+      for (size_t i = 0; i < s.width; ++i) h[i] += (s.varied ? kBranchFactor : 1) * branch[i];
       const auto y = norm(h, w, 5);
       if (targets[t] < 0) continue;
       double total = 0;
@@ -105,6 +117,25 @@ class SmallNetwork {
   size_t counted = 0;
 
  private:
+  static constexpr float kEmbeddingFactor = 1.5F, kBranchFactor = 0.6F;
+  static constexpr NormOptions kVaried{1e-5F, 1.0F, 0.75F};
+
+  Value block(Recorder& recorder, Value hidden) {
+    const Value x = rms_norm(recorder, hidden, ref(1), {1e-5F});
+    const Value gate_up = linear(recorder, x, {ref(2), ref(3)});
+    return linear_residual(recorder, hidden, gated_unit(recorder, Gate::silu, gate_up), ref(4));
+  }
+  Value varied_block(Recorder& recorder, Value hidden) {
+    const Value x = rms_norm(recorder, hidden, ref(1), kVaried);
+    const Value gate_up = bias(recorder, linear(recorder, x, {ref(2), ref(3)}), {ref(7), ref(8)});
+    const Value branch = linear(recorder, gated_unit(recorder, Gate::gelu_tanh, gate_up), {ref(4)});
+    const Value normed = rms_norm(recorder, widen(recorder, branch), ref(9), {1e-5F});
+    return residual(recorder, hidden, normed, kBranchFactor);
+  }
+  static double gelu(double g) {
+    return 0.5 * g * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (g + 0.044715 * g * g * g)));
+  }
+
   WeightRef ref(size_t i) {
     return {{&weights[offsets[i]], rows[i], cols[i]}, {&gradients[offsets[i]], rows[i], cols[i]}};
   }
@@ -114,24 +145,27 @@ class SmallNetwork {
     for (size_t i = 0; i < x.size(); ++i) sum += w[offsets[matrix] + row * x.size() + i] * x[i];
     return sum;
   }
-  std::vector<double> norm(const std::vector<double>& x, const std::vector<double>& w,
-                           size_t gain) const {
+  std::vector<double> norm(const std::vector<double>& x, const std::vector<double>& w, size_t gain,
+                           const NormOptions& options = {}) const {
     double squares = 0;
     for (const double value : x) squares += value * value;
     const double r = 1 / std::sqrt(squares / static_cast<double>(x.size()) + 1e-5);
     std::vector<double> y;
-    for (size_t i = 0; i < x.size(); ++i) y.push_back(x[i] * r * w[offsets[gain] + i]);
+    for (size_t i = 0; i < x.size(); ++i)
+      y.push_back(x[i] * r * options.factor * (options.offset + w[offsets[gain] + i]));
     return y;
   }
   std::vector<size_t> offsets, rows, cols;
 };
 
 TEST(Operations, LossAndGradientsMatchFloat64AndCentralDifferences) {
-  SmallNetwork network({});
-  const std::vector<double> w(network.weights.begin(), network.weights.end());
-  EXPECT_NEAR(network.train(1, DType::f32), network.reference_loss(w), 1e-5);
-  EXPECT_EQ(network.counted, 7U);
-  EXPECT_LE(norm_error(network.gradients, network.reference_gradient()), 2e-6);
+  for (const bool varied : {false, true}) {
+    SmallNetwork network({.varied = varied});
+    const std::vector<double> w(network.weights.begin(), network.weights.end());
+    EXPECT_NEAR(network.train(1, DType::f32), network.reference_loss(w), 1e-5);
+    EXPECT_EQ(network.counted, 7U);
+    EXPECT_LE(norm_error(network.gradients, network.reference_gradient()), 2e-6);
+  }
 }
 
 TEST(Operations, EvaluationGivesTheLossOfTraining) {
@@ -151,20 +185,26 @@ TEST(Operations, GradientsAddUpOverCalls) {
 TEST(Operations, GiveTheSameBitsWith1And3Threads) {
   for (const DType compute : {DType::f32, DType::bf16}) {
     if (compute == DType::bf16 && usable_isa() < Isa::avx512_bf16) continue;
-    const Sizes sizes{.tokens = 700, .vocabulary = 1100, .width = 64, .inner = 96};
-    SmallNetwork one(sizes), three(sizes);
-    EXPECT_EQ(one.train(1, compute), three.train(3, compute));
-    EXPECT_EQ(one.gradients, three.gradients);
+    for (const bool varied : {false, true}) {
+      const Sizes sizes{
+          .tokens = 700, .vocabulary = 1100, .width = 64, .inner = 96, .varied = varied};
+      SmallNetwork one(sizes), three(sizes);
+      EXPECT_EQ(one.train(1, compute), three.train(3, compute));
+      EXPECT_EQ(one.gradients, three.gradients);
+    }
   }
 }
 
 TEST(Operations, Bf16StaysCloseToF32) {
   if (usable_isa() < Isa::avx512_bf16) GTEST_SKIP() << "no bf16 products on this processor";
-  const Sizes sizes{.tokens = 256, .vocabulary = 2100, .width = 64, .inner = 96};
-  SmallNetwork exact(sizes), rounded(sizes);
-  const double loss = exact.train(2, DType::f32);
-  EXPECT_NEAR(rounded.train(2, DType::bf16), loss, 5e-3 * loss);
-  EXPECT_LE(norm_error(rounded.gradients, exact.gradients), 3e-2);
+  for (const bool varied : {false, true}) {
+    const Sizes sizes{
+        .tokens = 256, .vocabulary = 2100, .width = 64, .inner = 96, .varied = varied};
+    SmallNetwork exact(sizes), rounded(sizes);
+    const double loss = exact.train(2, DType::f32);
+    EXPECT_NEAR(rounded.train(2, DType::bf16), loss, 5e-3 * loss);
+    EXPECT_LE(norm_error(rounded.gradients, exact.gradients), 3e-2);
+  }
 }
 
 TEST(Tape, CountsTheMemoryThatItTakes) {
@@ -176,7 +216,7 @@ TEST(Tape, CountsTheMemoryThatItTakes) {
   const WeightRef matrix{{nullptr, 40, 24}, {nullptr, 40, 24}};
   const WeightRef gain{{nullptr, 1, 24}, {nullptr, 1, 24}};
   cross_entropy_head(recorder, inputs,
-                     rms_norm(recorder, embedding(recorder, inputs, matrix), gain, 1e-5F), matrix,
+                     rms_norm(recorder, embedding(recorder, inputs, matrix), gain, {1e-5F}), matrix,
                      result);
   tape.plan();
   // Hidden state, normed state and their gradients, the logits of a block: at least that.

@@ -16,43 +16,78 @@ double sigmoid(double x) {
   return 1 / (1 + std::exp(-x));
 }
 
-TEST(SwiGlu, MatchesFloat64ForwardAndBackwardOnEveryTarget) {
-  for_each_target([](const char* target) {
-    for (const size_t width : {1, 5, 16, 47}) {
-      const size_t rows = 3;
-      const auto in = random_floats(rows * 2 * width, "gate_up", 3.0);
-      const auto dy = random_floats(rows * width, "dy");
-      std::vector<double> y, din(in.size());
-      for (size_t r = 0; r < rows; ++r) {
-        for (size_t i = 0; i < width; ++i) {
-          const double g = in[r * 2 * width + i], u = in[r * 2 * width + width + i];
-          const double d = dy[r * width + i], s = sigmoid(g);
-          y.push_back(g * s * u);
-          din[r * 2 * width + i] = d * u * s * (1 + g * (1 - s));
-          din[r * 2 * width + width + i] = d * g * s;
-        }
-      }
-      std::vector<float> found(rows * width), gradient(in.size());
-      swiglu(View2<const float>{in.data(), rows, 2 * width}, {found.data(), rows, width});
-      swiglu_backward(View2<const float>{in.data(), rows, 2 * width},
+// Value and derivative of the activation of a gate.
+std::pair<double, double> activation(Gate gate, double g) {
+  if (gate == Gate::silu) {
+    const double s = sigmoid(g);
+    return {g * s, s * (1 + g * (1 - s))};
+  }
+  const double c = std::sqrt(2 / std::acos(-1.0));
+  const double t = std::tanh(c * (g + 0.044715 * g * g * g));
+  return {0.5 * g * (1 + t),
+          0.5 * (1 + t) + 0.5 * g * (1 - t * t) * c * (1 + 3 * 0.044715 * g * g)};
+}
+
+void expect_float64(Gate gate, size_t width, const char* target) {
+  const size_t rows = 3;
+  const auto in = random_floats(rows * 2 * width, "gate_up", 3.0);
+  const auto dy = random_floats(rows * width, "dy");
+  std::vector<double> y, din(in.size());
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t i = 0; i < width; ++i) {
+      const double u = in[r * 2 * width + width + i], d = dy[r * width + i];
+      const auto [value, slope] = activation(gate, in[r * 2 * width + i]);
+      y.push_back(value * u);
+      din[r * 2 * width + i] = d * u * slope;
+      din[r * 2 * width + width + i] = d * value;
+    }
+  }
+  std::vector<float> found(rows * width), gradient(in.size());
+  gated_unit(gate, View2<const float>{in.data(), rows, 2 * width}, {found.data(), rows, width});
+  gated_unit_backward(gate, View2<const float>{in.data(), rows, 2 * width},
                       View2<const float>{dy.data(), rows, width},
                       {gradient.data(), rows, 2 * width});
-      EXPECT_LE(max_error(found, y), 2e-6) << target << " width " << width;
-      EXPECT_LE(max_error(gradient, din), 2e-6) << target << " width " << width;
-    }
+  EXPECT_LE(max_error(found, y), 2e-6) << target << " width " << width;
+  EXPECT_LE(max_error(gradient, din), 2e-6) << target << " width " << width;
+}
+
+TEST(GatedUnit, MatchesFloat64ForwardAndBackwardOnEveryTarget) {
+  for_each_target([](const char* target) {
+    for (const Gate gate : {Gate::silu, Gate::gelu_tanh})
+      for (const size_t width : {1, 5, 16, 47}) expect_float64(gate, width, target);
   });
 }
 
-TEST(SwiGlu, ExtremeGatesStayFinite) {
+TEST(GatedUnit, ExtremeGatesStayFinite) {
   const std::vector<float> in = {1e4F, -1e4F, 88.0F, -104.0F, 2.0F, 2.0F, 2.0F, 2.0F};
   const std::vector<float> dy(4, 1.0F);
-  std::vector<float> y(4), din(8);
-  swiglu(View2<const float>{in.data(), 1, 8}, {y.data(), 1, 4});
-  swiglu_backward(View2<const float>{in.data(), 1, 8}, View2<const float>{dy.data(), 1, 4},
-                  {din.data(), 1, 8});
-  EXPECT_TRUE(all_finite(View1<const float>{y.data(), 4}));
-  EXPECT_TRUE(all_finite(View1<const float>{din.data(), 8}));
-  EXPECT_FLOAT_EQ(y[0], 2e4F);
+  for (const Gate gate : {Gate::silu, Gate::gelu_tanh}) {
+    std::vector<float> y(4), din(8);
+    gated_unit(gate, View2<const float>{in.data(), 1, 8}, {y.data(), 1, 4});
+    gated_unit_backward(gate, View2<const float>{in.data(), 1, 8},
+                        View2<const float>{dy.data(), 1, 4}, {din.data(), 1, 8});
+    EXPECT_TRUE(all_finite(View1<const float>{y.data(), 4}));
+    EXPECT_TRUE(all_finite(View1<const float>{din.data(), 8}));
+    EXPECT_FLOAT_EQ(y[0], 2e4F);
+  }
+}
+
+TEST(Scale, ScalesAndAddsOnEveryTarget) {
+  for_each_target([](const char* target) {
+    for (const size_t width : {1, 7, 33}) {
+      const auto from = random_floats(2 * width, "from");
+      auto sum = random_floats(2 * width, "sum"), scaled = from;
+      std::vector<double> expected_sum, expected;
+      for (size_t i = 0; i < from.size(); ++i) {
+        expected.push_back(0.3F * from[i]);
+        expected_sum.push_back(static_cast<double>(sum[i]) + 0.3F * from[i]);
+      }
+      scale(View2<const float>{from.data(), 2, width}, 0.3F, View2<float>{scaled.data(), 2, width});
+      add_scaled(View2<const float>{from.data(), 2, width}, 0.3F, {sum.data(), 2, width});
+      EXPECT_LE(max_error(scaled, expected), 1e-7) << target << " width " << width;
+      EXPECT_LE(max_error(sum, expected_sum), 1e-6) << target << " width " << width;
+    }
+  });
 }
 
 TEST(Convert, RoundsLikeTheDefinitionOnEveryTarget) {
