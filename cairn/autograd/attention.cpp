@@ -16,6 +16,7 @@ class Attention final : public Operation {
       const size_t size = parameter.values.rows * parameter.values.cols;
       parameters_.emplace_back(View1<float>(parameter.values.data, size));
       parameter_gradients_.emplace_back(parameter.gradient.data, size);
+      blocks_.push_back(parameter.block);
     }
   }
 
@@ -29,7 +30,8 @@ class Attention final : public Operation {
   std::string_view kind() const override { return "attention"; }
   bool row_wise() const override { return false; }
   Uses uses() const override {
-    Uses uses{.inputs = {qkv_}, .outputs = {out_}, .backward_data = {qkv_, out_}};
+    Uses uses{
+        .inputs = {qkv_}, .outputs = {out_}, .backward_data = {qkv_, out_}, .weights = blocks_};
     if (x_.valid()) {
       uses.inputs.push_back(x_);
       uses.backward_data.push_back(x_);
@@ -96,6 +98,7 @@ class Attention final : public Operation {
   bool adds_to_x_ = false;
   std::vector<View1<const float>> parameters_;
   std::vector<View1<float>> parameter_gradients_;
+  std::vector<GradientRange> blocks_;
   Scratch saved_, forward_space_, backward_space_;
 };
 

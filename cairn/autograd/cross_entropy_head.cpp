@@ -41,12 +41,11 @@ class CrossEntropyHead final : public Operation {
     const size_t tokens = recorder.tape.tokens();
     for (size_t begin = 0; begin < vocabulary(); begin += kVocabularyTile) {
       const size_t count = std::min(kVocabularyTile, vocabulary() - begin);
-      tiles_.push_back({begin,
-                        count,
-                        &products_.get(logits_form(count)),
-                        &products_.get(dx_form(count, begin != 0)),
-                        {},
-                        {}});
+      const Matmul& logits = products_.get(logits_form(count));
+      const Matmul& dx = products_.get(dx_form(count, begin != 0));
+      tiles_.push_back({begin, count, &logits, &dx,
+                        recorder.tape.scratch(logits.packed_bytes(), Lifetime::saved),
+                        recorder.tape.scratch(dx.packed_bytes(), Lifetime::backward)});
     }
     // Logits and losses are needed by whichever pass computes the loss.
     logits_ = recorder.tape.scratch(block_ * vocabulary() * sizeof(float), Lifetime::saved);
@@ -55,7 +54,9 @@ class CrossEntropyHead final : public Operation {
 
   std::string_view kind() const override { return "head"; }
   bool row_wise() const override { return false; }
-  Uses uses() const override { return {.inputs = {x_}, .backward_data = {x_}}; }
+  Uses uses() const override {
+    return {.inputs = {x_}, .backward_data = {x_}, .weights = {head_.block}};
+  }
 
   void forward_all(Tape& tape, ThreadTeam& team) override {
     if (tape.mode() == Tape::Mode::training) return;
@@ -63,23 +64,14 @@ class CrossEntropyHead final : public Operation {
   }
   void backward_all(Tape& tape, ThreadTeam& team) override { walk_blocks(tape, team, true); }
 
-  size_t weight_bytes() const override {
-    size_t total = 0;
-    for (const Tile& tile : tiles_) total += tile.logits->packed_bytes() + tile.dx->packed_bytes();
-    return total;
-  }
-  void allocate_weights() override {
-    for (Tile& tile : tiles_) {
-      tile.packed_logits = AlignedBuffer(tile.logits->packed_bytes());
-      tile.packed_dx = AlignedBuffer(tile.dx->packed_bytes());
-    }
-  }
-  size_t refresh_units() const override { return tiles_.size(); }
-  void refresh_unit(size_t unit) override {
-    Tile& tile = tiles_[unit];
+  size_t packing_units() const override { return tiles_.size(); }
+  void pack_unit(Tape& tape, size_t unit, int thread) override {
+    const bool training = tape.mode() == Tape::Mode::training;
+    if (training && !tape.in_backward()) return;
+    const Tile& tile = tiles_[unit];
     const float* rows = head_.values[tile.begin].data;
-    tile.logits->pack(rows, tile.packed_logits.data());
-    tile.dx->pack(rows, tile.packed_dx.data());
+    tile.logits->pack(rows, tape.memory(tile.packed_logits).data(), thread);
+    if (training) tile.dx->pack(rows, tape.memory(tile.packed_dx).data(), thread);
   }
 
  private:
@@ -87,7 +79,7 @@ class CrossEntropyHead final : public Operation {
     size_t begin = 0, count = 0;  // rows of the head
     const Matmul* logits;
     const Matmul* dx;
-    AlignedBuffer packed_logits, packed_dx;
+    Scratch packed_logits, packed_dx;
   };
 
   size_t vocabulary() const { return head_.values.rows; }
@@ -148,8 +140,8 @@ class CrossEntropyHead final : public Operation {
     std::fill_n(max, kRows, -std::numeric_limits<float>::infinity());
     std::fill_n(sum, kRows, 0.0F);
     for (const Tile& tile : tiles_) {
-      tile.logits->run(rows.count, x.data, tile.packed_logits.data(), z.data + tile.begin,
-                       rows.thread);
+      tile.logits->run(rows.count, x.data, tape.memory(tile.packed_logits).data(),
+                       z.data + tile.begin, rows.thread);
       for (size_t row = 0; row < rows.count; ++row) {
         float tile_sum = 0;
         const float tile_max = max_and_sum_exp(z[row].slice(tile.begin, tile.count), tile_sum);
@@ -176,7 +168,7 @@ class CrossEntropyHead final : public Operation {
         make_dz(z[row], tile, inputs_.targets[rows.begin + row], log_sums[row]);
       const auto* dz =
           reinterpret_cast<const std::byte*>(z.data) + tile.begin * dtype_size(compute_);
-      tile.dx->run(rows.count, dz, tile.packed_dx.data(), dx, rows.thread);
+      tile.dx->run(rows.count, dz, tape.memory(tile.packed_dx).data(), dx, rows.thread);
     }
   }
 

@@ -17,7 +17,9 @@ class Embedding final : public Operation {
       : inputs_(inputs), table_(table), factor_(factor), hidden_(hidden) {}
 
   std::string_view kind() const override { return "embedding"; }
-  Uses uses() const override { return {.outputs = {hidden_}, .unit_gradients = {hidden_}}; }
+  Uses uses() const override {
+    return {.outputs = {hidden_}, .unit_gradients = {hidden_}, .weights = {table_.block}};
+  }
 
   void forward(Tape& tape, const Rows& rows) override {
     const auto out = tape.data(hidden_, rows).as<float>();

@@ -30,12 +30,13 @@ size_t place_buffers(std::vector<BufferInterval>& buffers) {
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return buffers[a].bytes > buffers[b].bytes; });
+  std::stable_partition(order.begin(), order.end(), [&](size_t i) { return buffers[i].fixed; });
   std::vector<const BufferInterval*> placed;
   size_t total = 0;
   for (const size_t index : order) {
     BufferInterval& buffer = buffers[index];
     if (buffer.bytes == 0) continue;
-    buffer.offset = lowest_gap(buffer, placed);
+    if (!buffer.fixed) buffer.offset = lowest_gap(buffer, placed);
     total = std::max(total, align_up(buffer.offset + buffer.bytes, kAlignment));
     const auto position = std::lower_bound(
         placed.begin(), placed.end(), buffer.offset,

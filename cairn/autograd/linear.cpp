@@ -29,21 +29,22 @@ class Linear final : public Operation {
 
   std::string_view kind() const override { return "linear"; }
   Uses uses() const override {
-    return {.inputs = {x_}, .outputs = {y_}, .unit_data = {x_}, .unit_gradients = {y_}};
+    Uses uses{.inputs = {x_}, .outputs = {y_}, .unit_data = {x_}, .unit_gradients = {y_}};
+    for (const Part& part : parts_) uses.weights.push_back(part.products.block());
+    return uses;
   }
   void planned(const Tape& tape) override { adds_ = tape.adds_gradient(*this, x_); }
 
   void forward(Tape& tape, const Rows& rows) override {
     const AnyView2 x = tape.data(x_, rows), y = tape.data(y_, rows);
     for (const Part& part : parts_)
-      part.products.forward(rows.count, x.data, column(y, part.begin), rows.thread);
+      part.products.forward(tape, rows, x.data, column(y, part.begin));
   }
 
   void backward(Tape& tape, const Rows& rows) override {
     const AnyView2 dy = tape.gradient(y_, rows), dx = tape.gradient(x_, rows);
     for (const Part& part : parts_)
-      part.products.backward(rows.count, column(dy, part.begin), dx.data, adds_ || part.begin != 0,
-                             rows.thread);
+      part.products.backward(tape, rows, column(dy, part.begin), dx.data, adds_ || part.begin != 0);
   }
 
   size_t gradient_units() const override {
@@ -58,20 +59,9 @@ class Linear final : public Operation {
                                  tape.all_data(x_).data, thread);
   }
 
-  size_t weight_bytes() const override {
-    size_t total = 0;
-    for (const Part& part : parts_) total += part.products.packed_bytes();
-    return total;
-  }
-  void allocate_weights() override {
-    for (Part& part : parts_) part.products.allocate();
-  }
-  size_t refresh_units() const override { return 2 * parts_.size(); }
-  void refresh_unit(size_t unit) override {
-    if (unit % 2 == 0)
-      parts_[unit / 2].products.pack_forward();
-    else
-      parts_[unit / 2].products.pack_backward();
+  size_t packing_units() const override { return parts_.size(); }
+  void pack_unit(Tape& tape, size_t unit, int thread) override {
+    parts_[unit].products.pack(tape, thread);
   }
 
  private:
@@ -100,14 +90,17 @@ class LinearResidual final : public Operation {
 
   std::string_view kind() const override { return "linear"; }
   Uses uses() const override {
-    return {
-        .inputs = {hidden_, x_}, .outputs = {out_}, .unit_data = {x_}, .residual = {hidden_, out_}};
+    return {.inputs = {hidden_, x_},
+            .outputs = {out_},
+            .unit_data = {x_},
+            .residual = {hidden_, out_},
+            .weights = {products_.block()}};
   }
 
   void forward(Tape& tape, const Rows& rows) override {
     const auto out = tape.data(out_, rows).as<float>();
     copy(tape.data(hidden_, rows).as<const float>(), out);
-    products_.forward(rows.count, tape.data(x_, rows).data, out.data, rows.thread);
+    products_.forward(tape, rows, tape.data(x_, rows).data, out.data);
   }
 
   // The gradient of the residual stream goes on changing below this operation, so what the weight's
@@ -119,7 +112,7 @@ class LinearResidual final : public Operation {
       convert(dout, dy.as<bf16>());
     else
       copy(dout, dy.as<float>());
-    products_.backward(rows.count, dy.data, tape.gradient(x_, rows).data, false, rows.thread);
+    products_.backward(tape, rows, dy.data, tape.gradient(x_, rows).data, false);
   }
 
   size_t gradient_units() const override { return products_.gradient_tiles(); }
@@ -127,15 +120,8 @@ class LinearResidual final : public Operation {
     products_.gradient_tile(unit, tape.memory(dy_).data(), tape.all_data(x_).data, thread);
   }
 
-  size_t weight_bytes() const override { return products_.packed_bytes(); }
-  void allocate_weights() override { products_.allocate(); }
-  size_t refresh_units() const override { return 2; }
-  void refresh_unit(size_t unit) override {
-    if (unit == 0)
-      products_.pack_forward();
-    else
-      products_.pack_backward();
-  }
+  size_t packing_units() const override { return 1; }
+  void pack_unit(Tape& tape, size_t, int thread) override { products_.pack(tape, thread); }
 
  private:
   AnyView2 kept(Tape& tape, const Rows& rows) const {

@@ -23,6 +23,7 @@ namespace cairn {
 struct WeightRef {
   View2<float> values;
   View2<float> gradient;
+  GradientRange block = {};  // the gradient's place in a block that the tape keeps
 };
 
 // The current micro-batch, borrowed by the operations that read token ids.

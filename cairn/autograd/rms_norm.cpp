@@ -16,7 +16,11 @@ class RmsNorm final : public Operation {
 
   std::string_view kind() const override { return "norm"; }
   Uses uses() const override {
-    return {.inputs = {hidden_}, .outputs = {out_}, .backward_data = {hidden_}, .recompute = true};
+    return {.inputs = {hidden_},
+            .outputs = {out_},
+            .backward_data = {hidden_},
+            .recompute = true,
+            .weights = {weight_.block}};
   }
   void planned(const Tape& tape) override { adds_ = tape.adds_gradient(*this, hidden_); }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <map>
 
 #include "cairn/autograd/tape_planner.h"
@@ -54,38 +55,25 @@ void Tape::record(std::unique_ptr<Operation> operation) {
   step.operation = std::move(operation);
 }
 
-void Tape::plan() {
+void Tape::plan(Gradients gradients, size_t gradient_bytes) {
+  gradients_ = gradients;
+  gradient_bytes_ = gradients == Gradients::elsewhere ? 0 : gradient_bytes;
   Planner(*this).plan();
-  for (size_t op = 0; op < steps_.size(); ++op) {
-    steps_[op].operation->planned(*this);
-    for (size_t unit = 0; unit < steps_[op].operation->refresh_units(); ++unit)
-      refresh_list_.emplace_back(op, unit);
+  for (Run& run : runs_) {
+    for (size_t op = run.first; op < run.first + run.count; ++op) {
+      const Operation& operation = *steps_[op].operation;
+      for (size_t unit = 0; unit < operation.packing_units(); ++unit)
+        run.packing.emplace_back(op, unit);
+      for (size_t unit = 0; unit < operation.gradient_units(); ++unit)
+        run.gradients.emplace_back(op, unit);
+    }
   }
+  for (const Step& step : steps_) step.operation->planned(*this);
   thread_seconds_.assign(threads_, std::vector<double>(steps_.size()));
 }
 
-size_t Tape::value_bytes() const {
+size_t Tape::bytes() const {
   return full_bytes_ + chunked_bytes_ * static_cast<size_t>(threads_);
-}
-
-size_t Tape::weight_bytes() const {
-  size_t total = 0;
-  for (const Step& step : steps_) total += step.operation->weight_bytes();
-  return total;
-}
-
-void Tape::allocate() {
-  memory_ = AlignedBuffer(value_bytes());
-  for (Step& step : steps_) step.operation->allocate_weights();
-}
-
-void Tape::refresh_weights(ThreadTeam& team) {
-  const auto start = Clock::now();
-  team.run(refresh_list_.size(), [&](size_t index, int) {
-    const auto& [op, unit] = refresh_list_[index];
-    steps_[op].operation->refresh_unit(unit);
-  });
-  refresh_seconds_ += seconds_since(start);
 }
 
 AnyView2 Tape::view(const Location& location, size_t cols, DType dtype, const Rows& rows) const {
@@ -158,6 +146,7 @@ void Tape::forward(ThreadTeam& team, Mode mode) {
 }
 
 void Tape::forward_run(const Run& run, ThreadTeam& team) {
+  pack_weights(run, team);
   if (!run.row_wise) {
     Step& step = steps_[run.first];
     const auto start = Clock::now();
@@ -186,7 +175,9 @@ void Tape::backward(ThreadTeam& team) {
 }
 
 void Tape::backward_run(const Run& run, ThreadTeam& team) {
+  pack_weights(run, team);
   if (!run.row_wise) {
+    clear_gradients(run, team);
     Step& step = steps_[run.first];
     const auto start = Clock::now();
     step.operation->backward_all(*this, team);
@@ -208,19 +199,37 @@ void Tape::backward_run(const Run& run, ThreadTeam& team) {
                      thread_seconds_[thread][op] += seconds_since(start);
                    }
                  });
+    clear_gradients(run, team);
   }
   gradient_units(run, team);
 }
 
+void Tape::pack_weights(const Run& run, ThreadTeam& team) {
+  if (run.packing.empty()) return;
+  timed_region(run, &Step::packing_seconds, team, run.packing.size(),
+               [&](size_t index, int thread) {
+                 const auto [op, unit] = run.packing[index];
+                 const auto start = Clock::now();
+                 steps_[op].operation->pack_unit(*this, unit, thread);
+                 thread_seconds_[thread][op] += seconds_since(start);
+               });
+}
+
+// As late as possible: what was just cleared is still in cache when sums are added to it.
+void Tape::clear_gradients(const Run& run, ThreadTeam& team) {
+  if (run.clears.empty()) return;
+  timed_region(run, &Step::unit_seconds, team, run.clears.size(), [&](size_t index, int thread) {
+    const auto& [op, range] = run.clears[index];
+    const auto start = Clock::now();
+    std::memset(memory_.data() + range.begin, 0, range.size);
+    thread_seconds_[thread][op] += seconds_since(start);
+  });
+}
+
 void Tape::gradient_units(const Run& run, ThreadTeam& team) {
-  size_t total = 0;
-  for (size_t op = run.first; op < run.first + run.count; ++op)
-    total += steps_[op].operation->gradient_units();
-  if (total == 0) return;
-  timed_region(run, &Step::unit_seconds, team, total, [&](size_t unit, int thread) {
-    size_t op = run.first;
-    while (unit >= steps_[op].operation->gradient_units())
-      unit -= steps_[op++].operation->gradient_units();
+  if (run.gradients.empty()) return;
+  timed_region(run, &Step::unit_seconds, team, run.gradients.size(), [&](size_t index, int thread) {
+    const auto [op, unit] = run.gradients[index];
     const auto start = Clock::now();
     steps_[op].operation->gradient_unit(*this, unit, thread);
     thread_seconds_[thread][op] += seconds_since(start);
@@ -254,10 +263,11 @@ std::vector<std::pair<std::string, double>> Tape::take_timings() {
     const std::string kind(step.operation->kind());
     sums[kind + " forward"] += std::exchange(step.forward_seconds, 0);
     sums[kind + " backward"] += std::exchange(step.backward_seconds, 0);
-    if (step.operation->gradient_units() != 0)
+    if (!step.uses.weights.empty() || step.operation->gradient_units() != 0)
       sums[kind + " gradient"] += std::exchange(step.unit_seconds, 0);
+    if (step.operation->packing_units() != 0)
+      sums[kind + " packing"] += std::exchange(step.packing_seconds, 0);
   }
-  sums["weights refresh"] += std::exchange(refresh_seconds_, 0);
   return {sums.begin(), sums.end()};
 }
 

@@ -8,7 +8,9 @@
 //
 // Memory: a value that lives inside one run exists only as a chunk a thread. A value that backward
 // reads is kept, unless its operation is cheap and says `recompute`. Everything else shares memory
-// as its lifetime allows, so the exact need is known before anything is allocated.
+// as its lifetime allows, so the exact need is known before anything is allocated. Weights are
+// packed for the products of a run just before it and into memory that all runs share: from a
+// thousand tokens on that costs under a hundredth of the products, and no copy can be out of date.
 //
 // Not thread-safe; uses the team it is given. Results do not depend on the number of threads.
 #pragma once
@@ -55,6 +57,12 @@ enum class Lifetime {
 
 class Tape;
 
+// Part of the block that holds the gradients of all weights, in bytes.
+struct GradientRange {
+  size_t begin = 0, size = 0;
+  bool operator==(const GradientRange&) const = default;
+};
+
 // What an operation reads and writes, from which the tape plans.
 struct Uses {
   std::vector<Value> inputs;   // data read by forward; their gradients are written by backward
@@ -65,6 +73,7 @@ struct Uses {
   bool recompute = false;             // outputs may be computed again in backward instead of kept
   // second = first + something: the two share one gradient, which passes through untouched.
   std::pair<Value, Value> residual;
+  std::vector<GradientRange> weights;  // gradients that backward adds to, in tapes that keep them
 };
 
 class Operation {
@@ -86,12 +95,10 @@ class Operation {
   // After backward of all rows: independent pieces, each run once by one thread.
   virtual size_t gradient_units() const { return 0; }
   virtual void gradient_unit(Tape&, size_t /*unit*/, int /*thread*/) {}
-  // Copies of weights in the form that products want: bytes, and their renewal after the weights
-  // have changed, again in independent pieces.
-  virtual size_t weight_bytes() const { return 0; }
-  virtual void allocate_weights() {}
-  virtual size_t refresh_units() const { return 0; }
-  virtual void refresh_unit(size_t /*unit*/) {}
+  // Before the rows of each pass, forward or backward (Tape::in_backward): copies of weights in the
+  // form that the pass's products want, in independent pieces.
+  virtual size_t packing_units() const { return 0; }
+  virtual void pack_unit(Tape&, size_t /*unit*/, int /*thread*/) {}
 
   std::string label;  // where in the model it stands: "layer 3"
 };
@@ -103,25 +110,33 @@ class Tape {
   // For `tokens` tokens on a team of `threads`.
   Tape(size_t tokens, int threads) : tokens_(tokens), active_(tokens), threads_(threads) {}
 
+  // What the tape does with the block of gradients of weights. When each step is one pass, they
+  // need no memory before the first of their operations' backward, and activations no memory after
+  // it.
+  enum class Gradients {
+    elsewhere,  // the operations point to memory outside
+    kept,       // the first bytes of the tape's memory: every backward adds to them
+    replaced,   // likewise, but they share memory with activations and each backward starts anew
+  };
+
   // ---- recording ----
   Value value(size_t cols, DType dtype) { return value(cols, dtype, dtype); }
   Value value(size_t cols, DType dtype, DType gradient_dtype);
   Scratch scratch(size_t bytes, Lifetime lifetime);  // belongs to the next operation recorded
   void record(std::unique_ptr<Operation> operation);
-  // Decides where everything lives. No recording after this.
-  void plan();
-  // Bytes that allocate() takes: for values and scratches, and for copies of weights.
-  size_t value_bytes() const;
-  size_t weight_bytes() const;
-  void allocate();
+  // Decides where everything lives. No recording after this. `gradient_bytes`: of the block that
+  // operations name in Uses::weights, unless it is elsewhere.
+  void plan(Gradients gradients = Gradients::elsewhere, size_t gradient_bytes = 0);
+  // Bytes that the tape needs, the gradients that it keeps included.
+  size_t bytes() const;
+  void allocate() { allocate(AlignedBuffer(bytes())); }
+  void allocate(AlignedBuffer memory) { memory_ = std::move(memory); }  // zeroed, of bytes()
 
   // ---- running ----
   enum class Mode { training, evaluation };
   // In training the loss operation leaves its work to backward, which does both at once.
   void forward(ThreadTeam& team, Mode mode);
   void backward(ThreadTeam& team);
-  // Renews all copies of weights; before the first forward and after every change of the weights.
-  void refresh_weights(ThreadTeam& team);
   // Tokens that runs work on from now on: at most tokens(). Training needs all.
   void set_active_tokens(size_t tokens) { active_ = tokens; }
   // Runs forward again and returns the label and kind of the first operation with an output that is
@@ -133,6 +148,7 @@ class Tape {
   size_t active_tokens() const { return active_; }
   int threads() const { return threads_; }
   Mode mode() const { return mode_; }
+  bool in_backward() const { return in_backward_; }
   size_t chunks() const { return chunk_count(tokens_, kChunkTokens); }
   // The rows of a value's data or gradient. With `rows` of a chunk this works for every value;
   // whole values (all_*) only for those kept in full.
@@ -175,11 +191,15 @@ class Tape {
     size_t run = 0;
     bool recomputed = false;                 // forward is run again in backward
     std::vector<std::pair<int, bool>> adds;  // value id, whether its gradient is added to
-    double forward_seconds = 0, backward_seconds = 0, unit_seconds = 0;
+    double packing_seconds = 0, forward_seconds = 0, backward_seconds = 0, unit_seconds = 0;
   };
   struct Run {
     size_t first = 0, count = 0;
     bool row_wise = true;
+    // What happens before its rows and after them: operation, unit.
+    std::vector<std::pair<size_t, size_t>> packing, gradients;
+    // Of gradients that are replaced: what to set to zero first. Operation, range.
+    std::vector<std::pair<size_t, GradientRange>> clears;
   };
   struct Planner;
   friend struct Planner;
@@ -187,6 +207,8 @@ class Tape {
   AnyView2 view(const Location& location, size_t cols, DType dtype, const Rows& rows) const;
   void forward_run(const Run& run, ThreadTeam& team);
   void backward_run(const Run& run, ThreadTeam& team);
+  void pack_weights(const Run& run, ThreadTeam& team);
+  void clear_gradients(const Run& run, ThreadTeam& team);
   void gradient_units(const Run& run, ThreadTeam& team);
   void forward_rows(Step& step, const Rows& rows);
   void check_outputs(const Step& step, const Rows& rows);
@@ -197,6 +219,8 @@ class Tape {
   size_t tokens_;
   size_t active_;
   int threads_;
+  Gradients gradients_ = Gradients::elsewhere;
+  size_t gradient_bytes_ = 0;
   Mode mode_ = Mode::training;
   bool in_backward_ = false;
   bool checking_ = false;
@@ -209,8 +233,6 @@ class Tape {
   size_t chunked_bytes_ = 0;  // a thread
   std::vector<size_t> full_offsets_, chunked_offsets_;
   std::vector<std::vector<double>> thread_seconds_;  // [thread][step], within the current region
-  std::vector<std::pair<size_t, size_t>> refresh_list_;  // operation, unit
-  double refresh_seconds_ = 0;
   AlignedBuffer memory_;
 };
 

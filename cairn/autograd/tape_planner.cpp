@@ -6,6 +6,11 @@
 #include "cairn/base/error.h"
 
 namespace cairn {
+namespace {
+
+constexpr size_t kClearedAtOnce = size_t{1} << 18;  // bytes: a quarter of a core's L2
+
+}  // namespace
 
 Tape::Planner::Planner(Tape& t) : tape(t), operations(t.steps_.size()), users(t.values_.size()) {}
 
@@ -16,6 +21,7 @@ void Tape::Planner::plan() {
   for (size_t value = 0; value < users.size(); ++value) place_data(value);
   place_gradients();
   place_scratches();
+  place_weight_gradients();
   mark_adding();
   tape.full_bytes_ = place_buffers(full_intervals);
   tape.chunked_bytes_ = place_buffers(chunked_intervals);
@@ -155,6 +161,31 @@ void Tape::Planner::place_scratches() {
     const size_t last =
         scratch.lifetime == Lifetime::forward ? forward_last(op) : backward_last(op);
     scratch.interval = full(scratch.bytes, first, last).interval;
+  }
+}
+
+// Gradients lie where their block says. When they are replaced, each is born in the backward of its
+// last operation, cleared there, and activations may use its place until then.
+void Tape::Planner::place_weight_gradients() {
+  const size_t end = 2 * operations - 1;
+  if (tape.gradients_ == Gradients::kept)
+    full_intervals.push_back(
+        {.bytes = tape.gradient_bytes_, .first = 0, .last = end, .fixed = true});
+  if (tape.gradients_ != Gradients::replaced) return;
+  std::vector<GradientRange> born;
+  for (size_t op = operations; op-- > 0;) {
+    for (const GradientRange& range : tape.steps_[op].uses.weights) {
+      if (std::find(born.begin(), born.end(), range) != born.end()) continue;  // a tied weight
+      born.push_back(range);
+      full_intervals.push_back({.bytes = range.size,
+                                .first = backward_first(op),
+                                .last = end,
+                                .offset = range.begin,
+                                .fixed = true});
+      for (size_t begin = 0; begin < range.size; begin += kClearedAtOnce)
+        tape.runs_[run_of(op)].clears.emplace_back(
+            op, GradientRange{range.begin + begin, std::min(kClearedAtOnce, range.size - begin)});
+    }
   }
 }
 

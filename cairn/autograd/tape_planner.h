@@ -21,6 +21,7 @@ struct Tape::Planner {
   void place_data(size_t value);
   void place_gradients();
   void place_scratches();
+  void place_weight_gradients();
   void mark_adding();
 
   size_t run_of(size_t operation) const { return tape.steps_[operation].run; }

@@ -49,14 +49,24 @@ WeightProducts::WeightProducts(WeightRef weight, const Layout& layout, Recorder&
       gradient_(recorder.products.get(gradient_form(weight, layout, compute_))) {
   if (layout.dx_dtype == DType::f32)
     backward_adding_ = &recorder.products.get(backward_form(weight, layout, compute_, true));
+  packed_forward_ = recorder.tape.scratch(forward_.packed_bytes(), Lifetime::forward);
+  packed_backward_ = recorder.tape.scratch(backward_.packed_bytes(), Lifetime::backward);
 }
 
-void WeightProducts::forward(size_t rows, const void* x, void* y, int thread) const {
-  forward_.run(rows, x, packed_forward_.data(), y, thread);
+void WeightProducts::pack(const Tape& tape, int thread) const {
+  const Matmul& product = tape.in_backward() ? backward_ : forward_;
+  product.pack(weight_.values.data,
+               tape.memory(tape.in_backward() ? packed_backward_ : packed_forward_).data(), thread);
 }
 
-void WeightProducts::backward(size_t rows, const void* dy, void* dx, bool add, int thread) const {
-  (add ? *backward_adding_ : backward_).run(rows, dy, packed_backward_.data(), dx, thread);
+void WeightProducts::forward(const Tape& tape, const Rows& rows, const void* x, void* y) const {
+  forward_.run(rows.count, x, tape.memory(packed_forward_).data(), y, rows.thread);
+}
+
+void WeightProducts::backward(const Tape& tape, const Rows& rows, const void* dy, void* dx,
+                              bool add) const {
+  const Matmul& product = add ? *backward_adding_ : backward_;
+  product.run(rows.count, dy, tape.memory(packed_backward_).data(), dx, rows.thread);
 }
 
 void WeightProducts::gradient_tile(size_t tile, const void* dy, const void* x, int thread) const {
@@ -64,22 +74,6 @@ void WeightProducts::gradient_tile(size_t tile, const void* dy, const void* x, i
   const size_t rows = std::min(kTile, weight_.values.rows - begin);
   const auto* columns = static_cast<const std::byte*>(dy) + begin * dtype_size(compute_);
   gradient_.run(rows, columns, x, weight_.gradient[begin].data, thread);
-}
-
-size_t WeightProducts::packed_bytes() const {
-  return forward_.packed_bytes() + backward_.packed_bytes();
-}
-
-void WeightProducts::allocate() {
-  packed_forward_ = AlignedBuffer(forward_.packed_bytes());
-  packed_backward_ = AlignedBuffer(backward_.packed_bytes());
-}
-
-void WeightProducts::pack_forward() {
-  forward_.pack(weight_.values.data, packed_forward_.data());
-}
-void WeightProducts::pack_backward() {
-  backward_.pack(weight_.values.data, packed_backward_.data());
 }
 
 }  // namespace cairn

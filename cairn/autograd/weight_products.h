@@ -1,6 +1,6 @@
 // The three products of one weight matrix W [out, in] in training:
 //   forward   Y = X W^T          backward  dX = dY W          gradient  dW += dY^T X
-// with W kept twice in the packed layouts that forward and backward like.
+// with W packed before each pass into the layout that its product likes.
 #pragma once
 
 #include "cairn/autograd/operations.h"
@@ -18,21 +18,20 @@ class WeightProducts {
     bool y_adds = false;  // Y += X W^T
     size_t tokens = 0;    // summed over by the gradient
   };
+  // Belongs to the operation that is recorded next.
   WeightProducts(WeightRef weight, const Layout& layout, Recorder& recorder);
 
-  void forward(size_t rows, const void* x, void* y, int thread) const;
+  // Packs W for the pass that the tape is in; the rows of that pass follow.
+  void pack(const Tape& tape, int thread) const;
+  void forward(const Tape& tape, const Rows& rows, const void* x, void* y) const;
   // `add`: dX += dY W; only where dX is f32.
-  void backward(size_t rows, const void* dy, void* dx, bool add, int thread) const;
+  void backward(const Tape& tape, const Rows& rows, const void* dy, void* dx, bool add) const;
   // The gradient is cut into tiles of kTile rows of W.
   static constexpr size_t kTile = 128;
+  GradientRange block() const { return weight_.block; }
   size_t gradient_tiles() const { return chunk_count(weight_.values.rows, kTile); }
   // dy and x begin at their first column and row of all tokens.
   void gradient_tile(size_t tile, const void* dy, const void* x, int thread) const;
-
-  size_t packed_bytes() const;
-  void allocate();
-  void pack_forward();
-  void pack_backward();
 
  private:
   WeightRef weight_;
@@ -41,7 +40,7 @@ class WeightProducts {
   const Matmul& backward_;
   const Matmul* backward_adding_ = nullptr;
   const Matmul& gradient_;
-  AlignedBuffer packed_forward_, packed_backward_;
+  Scratch packed_forward_, packed_backward_;
 };
 
 }  // namespace cairn

@@ -94,7 +94,7 @@ struct Measurement {
 Measurement measure(const BenchShape& shape, Precision precision, int64_t steps, ThreadTeam& team) {
   Model model(shape.config);
   model.initialize(1);
-  LanguageModel program(model, {shape.sequences, shape.length, precision}, team);
+  LanguageModel program(model, {shape.sequences, shape.length, precision, true}, team);
   Optimizer optimizer(model.parameters(), model.weights().size(), {}, team);
   const Batch batch = random_batch(shape);
   std::vector<double> times;
@@ -106,7 +106,6 @@ Measurement measure(const BenchShape& shape, Precision precision, int64_t steps,
     const auto gradient = optimizer.measure(program.gradients(), loss.targets);
     optimizer.step(model.weights(), program.gradients(), loss.targets, gradient, 1e-4);
     const std::chrono::duration<double> updating = std::chrono::steady_clock::now() - middle;
-    program.refresh_weights();
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     const auto timings = program.take_timings();
     if (step < 0) continue;

@@ -14,8 +14,8 @@
 #include "cairn/base/memory.h"
 #include "cairn/kernels/dispatch.h"
 
-// oneDNN's threads are OpenMP's. We use none of them: each thread of our team limits itself to one,
-// here, where the only library that knows OpenMP is called.
+// oneDNN's threads are OpenMP's. Training uses none of them: each thread of our team limits itself
+// to one, here, where the only library that knows OpenMP is called.
 extern "C" void omp_set_num_threads(int);
 
 namespace cairn {
@@ -28,12 +28,12 @@ const dnnl::engine& engine() {
   return instance;
 }
 
-void limit_to_one_thread() {
-  thread_local const bool limited = [] {
-    omp_set_num_threads(1);
-    return true;
-  }();
-  static_cast<void>(limited);
+// The setting is the calling thread's own.
+void set_library_threads(int threads) {
+  thread_local int current = 0;
+  if (current == threads) return;
+  omp_set_num_threads(threads);
+  current = threads;
 }
 
 Memory::data_type onednn_type(DType dtype) {
@@ -105,13 +105,46 @@ struct Plan {
   std::vector<Lane> lanes;
 };
 
+// The copy of B into its packed layout, compiled once.
+struct Packing {
+  struct Lane {
+    dnnl::stream stream{engine()};
+    std::array<Memory, 3> memories;  // from, to, scratchpad
+    AlignedBuffer scratch;
+    std::array<dnnl_exec_arg_t, 3> arguments;
+  };
+
+  Packing(const MatmulForm& form, const Memory::desc& packed, int threads) {
+    const Memory::desc plain = strided(form.k, form.n, DType::f32, form.transpose_b, 0);
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    const dnnl::reorder::primitive_desc description(engine(), plain, engine(), packed, attributes);
+    copy = dnnl::reorder(description);
+    lanes.reserve(threads);
+    for (int i = 0; i < threads; ++i) {
+      Lane& lane = lanes.emplace_back();
+      lane.scratch = AlignedBuffer(description.scratchpad_desc().get_size());
+      lane.memories = {Memory(plain, engine(), nullptr), Memory(packed, engine(), nullptr),
+                       Memory(description.scratchpad_desc(), engine(), lane.scratch.data())};
+      constexpr std::array<int, 3> kNames = {DNNL_ARG_FROM, DNNL_ARG_TO, DNNL_ARG_SCRATCHPAD};
+      for (size_t k = 0; k < kNames.size(); ++k)
+        lane.arguments[k] = {kNames[k], lane.memories[k].get()};
+    }
+  }
+
+  dnnl::reorder copy;
+  std::vector<Lane> lanes;
+};
+
 }  // namespace
 
 struct Matmul::Implementation {
   MatmulForm form;
   int threads = 1;
+  int library_threads = 1;
   Memory::desc b;  // the layout in which run() expects B
   std::unique_ptr<Plan> usual;
+  std::unique_ptr<Packing> packing;  // of forms with a packed B
   size_t usual_rows = 0;
   std::shared_mutex mutex;
   std::map<size_t, std::unique_ptr<Plan>> others;
@@ -141,19 +174,21 @@ struct Matmul::Implementation {
   }
 };
 
-Matmul::Matmul(const MatmulForm& form, int threads, size_t usual_rows)
+Matmul::Matmul(const MatmulForm& form, int threads, size_t usual_rows, int library_threads)
     : implementation_(std::make_unique<Implementation>()) {
   apply_isa_limit();
-  limit_to_one_thread();
+  set_library_threads(library_threads);
   Implementation& self = *implementation_;
   self.form = form;
   self.threads = threads;
+  self.library_threads = library_threads;
   // A transposed A is stored with rows of lda elements: no product has more rows than that.
   if (form.transpose_a && form.lda != 0) usual_rows = std::min(usual_rows, form.lda);
   self.usual_rows = usual_rows;
   const Memory::desc any({dim(form.k), dim(form.n)}, onednn_type(form.operands),
                          Memory::format_tag::any);
   self.usual = self.make_plan(usual_rows, form.packed_b ? any : b_as_stored(form));
+  if (form.packed_b) self.packing = std::make_unique<Packing>(form, self.b, threads);
 }
 
 Matmul::~Matmul() = default;
@@ -161,7 +196,7 @@ Matmul::Matmul(Matmul&&) noexcept = default;
 Matmul& Matmul::operator=(Matmul&&) noexcept = default;
 
 void Matmul::run(size_t m, const void* a, const void* b, void* c, int thread) const {
-  limit_to_one_thread();
+  set_library_threads(implementation_->library_threads);
   Plan& plan = implementation_->plan(m);
   Plan::Lane& lane = plan.lanes[static_cast<size_t>(thread)];
   lane.memories[0].set_data_handle(const_cast<void*>(a));
@@ -179,14 +214,18 @@ size_t Matmul::packed_bytes() const {
   return align_up(implementation_->b.get_size(), kAlignment);
 }
 
-void Matmul::pack(const float* b, void* packed) const {
-  limit_to_one_thread();
-  const MatmulForm& form = implementation_->form;
-  Memory from(strided(form.k, form.n, DType::f32, form.transpose_b, 0), engine(),
-              const_cast<float*>(b));
-  Memory to(implementation_->b, engine(), packed);
-  dnnl::stream stream(engine());
-  dnnl::reorder(from, to).execute(stream, from, to);
+void Matmul::pack(const float* b, void* packed, int thread) const {
+  set_library_threads(implementation_->library_threads);
+  const Packing& packing = *implementation_->packing;
+  const Packing::Lane& lane = packing.lanes[static_cast<size_t>(thread)];
+  lane.memories[0].set_data_handle(const_cast<float*>(b));
+  lane.memories[1].set_data_handle(packed);
+  const dnnl_status_t status =
+      dnnl_primitive_execute(packing.copy.get(), lane.stream.get(),
+                             static_cast<int>(lane.arguments.size()), lane.arguments.data());
+  if (status != dnnl_success)
+    throw Error({.doing = "packing the weights of " + form_text(implementation_->form, 0),
+                 .found = "oneDNN status " + std::to_string(static_cast<int>(status))});
 }
 
 }  // namespace cairn

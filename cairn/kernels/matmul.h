@@ -38,9 +38,10 @@ class Matmul {
   // Number of rows m that most calls have; packing is done for it.
   static constexpr size_t kRows = 128;
 
-  // `threads`: largest thread number used in run(), plus one. Throws Error (failed) when oneDNN has
-  // no kernel for the form (bf16 without AVX-512).
-  Matmul(const MatmulForm& form, int threads, size_t usual_rows = kRows);
+  // `threads`: largest thread number used in run(), plus one. `library_threads`: how many of
+  // oneDNN's own threads share one call; only benchmarks ask for more than one. Throws Error
+  // (failed) when oneDNN has no kernel for the form (bf16 without AVX-512).
+  Matmul(const MatmulForm& form, int threads, size_t usual_rows = kRows, int library_threads = 1);
   ~Matmul();
   Matmul(Matmul&&) noexcept;
   Matmul& operator=(Matmul&&) noexcept;
@@ -52,8 +53,8 @@ class Matmul {
   // Size of packed B, a multiple of 64 bytes.
   size_t packed_bytes() const;
   // Copies f32 values of B, stored as the form says but unpacked and without gaps, into the packed
-  // layout of the operands' type. `packed` is 64-byte aligned. Any thread.
-  void pack(const float* b, void* packed) const;
+  // layout of the operands' type. `packed` is 64-byte aligned. Threads as in run().
+  void pack(const float* b, void* packed, int thread = 0) const;
 
  private:
   struct Implementation;

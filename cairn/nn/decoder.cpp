@@ -15,7 +15,9 @@ WeightRef WeightTable::operator[](const std::string& name) const {
     const auto at = [&](float* block) {
       return block == nullptr ? nullptr : block + parameter.offset;
     };
-    return {View2<float>(at(values_), rows, cols), View2<float>(at(gradients_), rows, cols)};
+    return {View2<float>(at(values_), rows, cols),
+            View2<float>(at(gradients_), rows, cols),
+            {parameter.offset * sizeof(float), parameter.size * sizeof(float)}};
   }
   throw Error(
       {.doing = "building the model", .subject = name, .expected = "a weight of that name"});

@@ -36,7 +36,7 @@ struct LanguageModel::Implementation {
     Recorder recorder{tape, products, compute_type(s.precision), s.length, {}};
     record_decoder(recorder, config, WeightTable(config, values, gradients), *mechanism, inputs,
                    result);
-    tape.plan();
+    tape.plan(s.whole_step ? Tape::Gradients::replaced : Tape::Gradients::kept, block_bytes(c));
   }
 
   void check_shape_of_run() const {
@@ -93,20 +93,22 @@ struct LanguageModel::Implementation {
   LossResult result;
   MatmulCache products;
   Tape tape;
-  AlignedBuffer gradients;
+  std::span<float> gradients;  // the beginning of the tape's memory
   ThreadTeam* team = nullptr;
 };
 
 LanguageModel::LanguageModel(Model& model, const TrainingShape& shape, ThreadTeam& team) {
   if (shape.precision == Precision::bf16 && compute_type(shape.precision) != DType::bf16)
     log_warning("this processor has no bf16 products: computing in f32");
-  AlignedBuffer gradients(model.weights().size_bytes());
-  implementation_ = std::make_unique<Implementation>(
-      model.config(), shape, team.size(), model.weights().data(), gradients.as<float>().data());
-  implementation_->gradients = std::move(gradients);
+  // Operations point into memory whose size only a planned tape knows: it is recorded twice.
+  const TrainingMemory need = memory(model.config(), shape, team.size());
+  AlignedBuffer block(need.gradients + need.activations);
+  const std::span<float> gradients = block.as<float>().first(model.weights().size());
+  implementation_ = std::make_unique<Implementation>(model.config(), shape, team.size(),
+                                                     model.weights().data(), gradients.data());
+  implementation_->gradients = gradients;
   implementation_->team = &team;
-  implementation_->tape.allocate();
-  refresh_weights();
+  implementation_->tape.allocate(std::move(block));
 }
 
 LanguageModel::~LanguageModel() = default;
@@ -115,10 +117,7 @@ TrainingMemory LanguageModel::memory(const ModelConfig& config, const TrainingSh
                                      int threads) {
   const Implementation planned(config, shape, threads, nullptr, nullptr);
   const size_t block = block_bytes(config);
-  return {.weights = block,
-          .gradients = block,
-          .compute_weights = planned.tape.weight_bytes(),
-          .activations = planned.tape.value_bytes()};
+  return {.weights = block, .gradients = block, .activations = planned.tape.bytes() - block};
 }
 
 LossSum LanguageModel::forward_backward(const Batch& batch) {
@@ -137,16 +136,12 @@ LossSum LanguageModel::forward(const Batch& batch) {
 }
 
 std::span<float> LanguageModel::gradients() {
-  return implementation_->gradients.as<float>();
+  return implementation_->gradients;
 }
 
 void LanguageModel::zero_gradients() {
   const auto all = gradients();
   std::fill(all.begin(), all.end(), 0.0F);
-}
-
-void LanguageModel::refresh_weights() {
-  implementation_->tape.refresh_weights(*implementation_->team);
 }
 
 std::vector<LanguageModel::Timing> LanguageModel::take_timings() {

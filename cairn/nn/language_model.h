@@ -19,15 +19,18 @@ struct TrainingShape {
   size_t sequences = 0;  // micro-batch
   size_t length = 0;     // tokens a sequence
   Precision precision = Precision::f32;
+  // Every optimiser step is one micro-batch: forward_backward() then replaces the gradients instead
+  // of adding to them, and they share memory with activations.
+  bool whole_step = false;
 };
 
 // Bytes, by what they are for.
 struct TrainingMemory {
   size_t weights = 0;
   size_t gradients = 0;
-  size_t compute_weights = 0;  // bf16 and packed copies
-  size_t activations = 0;      // all the tape needs, gradients of activations included
-  size_t total() const { return weights + gradients + compute_weights + activations; }
+  // All that the tape needs beyond: activations, their gradients, packed weights.
+  size_t activations = 0;
+  size_t total() const { return weights + gradients + activations; }
 };
 
 // Losses in nats, summed over the targets that count.
@@ -47,18 +50,16 @@ class LanguageModel {
   // The memory an instance would take, without allocating it.
   static TrainingMemory memory(const ModelConfig& config, const TrainingShape& shape, int threads);
 
-  // Sum of the losses of `batch`; adds the gradient of that sum to gradients().
-  // Throws Error (usage) when the batch has another shape, Error (data) on a token id outside the
-  // vocabulary.
+  // Sum of the losses of `batch`; adds the gradient of that sum to gradients(), or replaces them
+  // when the shape is a whole step. Throws Error (usage) when the batch has another shape, Error
+  // (data) on a token id outside the vocabulary.
   LossSum forward_backward(const Batch& batch);
   // The same loss without gradients; batches may hold fewer sequences than the shape.
   LossSum forward(const Batch& batch);
 
-  // f32, laid out like Model::weights().
+  // f32, laid out like Model::weights(). Of a whole step: valid until the next forward pass.
   std::span<float> gradients();
   void zero_gradients();
-  // Must be called after the weights have changed: rebuilds bf16 and packed copies.
-  void refresh_weights();
 
   // Seconds spent since the last call, by kind of work ("linear forward", "attention backward",
   // ...).

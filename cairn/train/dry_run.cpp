@@ -37,7 +37,6 @@ void time_steps(const TrainConfig& config, DatasetSource& data, ThreadTeam& team
   model.initialize(config.run.seed);
   LanguageModel network(model, training_shape(config), team);
   Optimizer optimizer(model.parameters(), model.weights().size(), config.adamw(), team);
-  network.refresh_weights();
   network.zero_gradients();
   data.seek(0);
   const double micro =
@@ -45,7 +44,6 @@ void time_steps(const TrainConfig& config, DatasetSource& data, ThreadTeam& team
   const double update = median_seconds([&] {
     const auto gradient = optimizer.measure(network.gradients(), 1);
     optimizer.step(model.weights(), network.gradients(), 1, gradient, 0);
-    network.refresh_weights();
   });
   out.step_seconds = static_cast<double>(config.batch.accumulation()) * micro + update;
   out.tokens_per_second = static_cast<double>(config.batch.tokens_per_step) / out.step_seconds;
@@ -124,11 +122,11 @@ std::string describe(const DryRun& run) {
       count(run.data.held_out.tokens));
   out += fmt::format(
       "memory              {} of {} available\n"
-      "  weights {}, gradients {}, moments {}, packed weights {}, activations {}, the rest {}\n",
+      "  weights {}, gradients {}, moments {}, activations {}, the rest {}\n",
       format_bytes(run.memory.total()), format_bytes(run.available_bytes),
       format_bytes(run.memory.network.weights), format_bytes(run.memory.network.gradients),
-      format_bytes(run.memory.optimizer), format_bytes(run.memory.network.compute_weights),
-      format_bytes(run.memory.network.activations), format_bytes(run.memory.process));
+      format_bytes(run.memory.optimizer), format_bytes(run.memory.network.activations),
+      format_bytes(run.memory.process));
   const double share = run.peak_gflops > 0
                            ? run.tokens_per_second * run.flops_per_token * 1e-9 / run.peak_gflops
                            : 0;

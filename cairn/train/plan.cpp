@@ -32,7 +32,8 @@ LoaderOptions loader_options(const TrainConfig& config) {
 TrainingShape training_shape(const TrainConfig& config) {
   return {.sequences = config.batch.micro_batch,
           .length = config.batch.seq_len,
-          .precision = config.precision()};
+          .precision = config.precision(),
+          .whole_step = config.batch.accumulation() == 1};
 }
 
 ModelConfig planned_model(const TrainConfig& config, const DatasetInfo& data) {
@@ -61,8 +62,7 @@ void require_memory(const MemoryPlan& plan) {
        .found = fmt::format("{}: weights {}, gradients {}, moments {}, activations {}, the rest {}",
                             format_bytes(plan.total()), format_bytes(plan.network.weights),
                             format_bytes(plan.network.gradients), format_bytes(plan.optimizer),
-                            format_bytes(plan.network.activations),
-                            format_bytes(plan.network.compute_weights + plan.process)),
+                            format_bytes(plan.network.activations), format_bytes(plan.process)),
        .hint = "a smaller batch.micro_batch takes less for activations"});
 }
 

@@ -26,7 +26,7 @@ struct StepReport {
   double epoch = 0;
   double data = 0;       // waiting for batches
   double compute = 0;    // forward and backward
-  double optimizer = 0;  // norm, update, packing
+  double optimizer = 0;  // norm, update
   double total = 0;      // the whole step
 };
 

@@ -73,7 +73,6 @@ Trainer::Trainer(const TrainerInputs& inputs)
   facts_ = {.data_fingerprint = in_.data.fingerprint(), .config = print_config(config_)};
   const bool resumed = resume();
   if (!resumed) model_.initialize(config_.run.seed);
-  network_.refresh_weights();
   network_.zero_gradients();
   const std::vector<Json> undone = rewind_metrics(in_.folder.metrics(), state_.step, !resumed);
   for (const Json& line : undone)
@@ -166,7 +165,6 @@ StepReport Trainer::train_step() {
                          report.spike_score, SpikeDetector::kWindow),
              "", first, state_.sample - first);
   optimizer_.step(model_.weights(), network_.gradients(), sum.targets, gradient, report.lr);
-  network_.refresh_weights();
   report.optimizer = clock_seconds() - begin;
   ++state_.step;
   state_.tokens += config_.batch.tokens_per_step;

@@ -14,6 +14,17 @@ TEST(IntervalPlanner, BuffersNeverAliveTogetherShareMemory) {
   EXPECT_EQ(buffers[0].offset, buffers[1].offset);
 }
 
+TEST(IntervalPlanner, OthersUseTheRoomOfAFixedBufferWhileItIsNotAlive) {
+  std::vector<BufferInterval> buffers = {
+      {.bytes = 640, .first = 0, .last = 1},
+      {.bytes = 640, .first = 1, .last = 2},
+      {.bytes = 1280, .first = 2, .last = 3, .offset = 128, .fixed = true}};
+  EXPECT_EQ(place_buffers(buffers), 1408U + 640U);
+  EXPECT_EQ(buffers[0].offset, 0U);
+  EXPECT_EQ(buffers[1].offset, 1408U);
+  EXPECT_EQ(buffers[2].offset, 128U);
+}
+
 TEST(IntervalPlanner, BuffersAliveTogetherNeverOverlap) {
   const RandomStream random(1, "intervals");
   for (uint64_t trial = 0; trial < 50; ++trial) {

@@ -170,7 +170,6 @@ TEST(Trainer, AccumulatedGradientsEqualThoseOfTheWholeBatch) {
     model.initialize(5);
     LanguageModel network(model, {.sequences = micro, .length = 16}, team);
     CountingSource source(micro, 16, true);
-    network.refresh_weights();
     network.zero_gradients();
     LossSum sum;
     for (size_t i = 0; i < 32 / micro; ++i) {
