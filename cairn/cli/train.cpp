@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cairn/base/error.h"
 #include "cairn/cli/verbs.h"
 #include "cairn/io/json.h"
 #include "cairn/train/dry_run.h"
@@ -17,6 +18,9 @@ constexpr int kResumable = 75;  // EX_TEMPFAIL: stopped on request, the same com
 struct Options {
   std::string config;
   std::vector<std::string> overrides;
+  std::string from, branch, cooldown;
+  int64_t at = -1;
+  std::vector<std::string> allow;
   bool dry_run = false;
   bool print_config = false;
   bool json = false;
@@ -42,10 +46,12 @@ Json as_json(const SessionResult& result) {
   Json out = {{"finished", result.finished},
               {"step", result.step},
               {"checkpoint", result.checkpoint.string()}};
-  if (result.finished)
+  if (result.finished) {
     out["model"] = result.model.string();
-  else
+    out["model_step"] = result.model_step;
+  } else {
     out["stop_reason"] = result.stop_reason;
+  }
   if (result.held_out_loss > 0) out["held_out_loss"] = result.held_out_loss;
   if (result.bits_per_byte > 0) out["bits_per_byte"] = result.bits_per_byte;
   return out;
@@ -55,19 +61,45 @@ void print_result(const SessionResult& result, const Options& options) {
   if (options.json) {
     fmt::print("{}", json_line(as_json(result)));
   } else if (result.finished) {
+    if (result.model_step < result.step)
+      fmt::print("out of patience after step {}: the model is the best one, of step {}\n",
+                 result.step, result.model_step);
     fmt::print("finished after step {}: {}\n", result.step, result.model.string());
     fmt::print("try: cairn run {} -p \"...\"\n", result.model.string());
   } else {
     fmt::print("stopped by {} after step {}; saved {}\n", result.stop_reason, result.step,
                result.checkpoint.string());
     fmt::print("to go on: cairn train {}", options.config);
+    if (!options.from.empty()) fmt::print(" --from {}", options.from);
+    if (!options.branch.empty()) fmt::print(" --branch {}", options.branch);
+    if (options.at >= 0) fmt::print(" --at {}", options.at);
+    if (!options.cooldown.empty()) fmt::print(" --cooldown \"{}\"", options.cooldown);
     for (const std::string& text : options.overrides) fmt::print(" --{}", text);
     fmt::print("\n");
   }
 }
 
+SessionOptions session_options(const Options& options) {
+  SessionOptions out{.from = options.from, .branch = options.branch, .allow = options.allow};
+  if (options.at >= 0) out.at = static_cast<uint64_t>(options.at);
+  if (options.cooldown.empty()) return out;
+  out.cooldown = parse_portion(options.cooldown);
+  if (!out.cooldown)
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "reading --cooldown",
+                 .expected =
+                     "a share of what is trained, such as \"20%\", or \"100 steps\", or \"1M "
+                     "tokens\"",
+                 .found = in_quotes(options.cooldown)});
+  return out;
+}
+
 int run_train(const Options& options) {
-  const TrainConfig config = load_config(options.config, options.overrides);
+  const SessionOptions how = session_options(options);
+  const TrainConfig wanted = load_config(options.config, options.overrides);
+  // Without looking at other runs where nothing is trained anyway.
+  const bool alone = how.from.empty() && how.branch.empty();
+  const TrainConfig config = alone ? wanted : resolve_beginning(wanted, how).config;
   if (options.print_config) {
     fmt::print("{}", print_config(config));
     return 0;
@@ -77,7 +109,7 @@ int run_train(const Options& options) {
     fmt::print("{}", options.json ? json_line(as_json(run)) : describe(run));
     return 0;
   }
-  const SessionResult result = train(config);
+  const SessionResult result = train(wanted, how);
   print_result(result, options);
   return result.finished ? 0 : kResumable;
 }
@@ -85,6 +117,16 @@ int run_train(const Options& options) {
 std::function<int()> prepare(Arguments& arguments) {
   auto options = std::make_shared<Options>();
   arguments.positional("CONFIG", "the configuration, a TOML file", options->config);
+  arguments.option("--from", "begin with the weights of this model folder (warm start)",
+                   options->from);
+  arguments.option("--branch", "go on from a checkpoint of this run, in another run.folder",
+                   options->branch);
+  arguments.option("--at", "the step to branch at (the newest checkpoint)", options->at);
+  arguments.option("--cooldown",
+                   "with --branch: let the constant learning rate decay over so much, then end",
+                   options->cooldown);
+  arguments.option("--allow", "a key that may change on resuming; may be given again",
+                   options->allow);
   arguments.flag("--dry-run", "show tensors, memory, speed and time; train nothing",
                  options->dry_run);
   arguments.flag("--print-config", "show every key, its value and where that came from",
@@ -102,6 +144,10 @@ const Verb kTrainVerb{
     .example =
         "cairn train small.toml --run.time=4m --optim.lr=3e-3\n"
         "  cairn train small.toml --dry-run\n"
+        "  cairn train small.toml --from runs/small/model --run.folder=runs/tuned\n"
+        "  cairn train small.toml --branch runs/small --at 2000 --optim.lr=1e-3 "
+        "--run.folder=runs/half\n"
+        "  cairn train small.toml --branch runs/small --cooldown 20% --run.folder=runs/cool\n"
         "  Ctrl-C saves and stops (exit code 75); the same command goes on from there.",
     .prepare = prepare};
 

@@ -138,6 +138,61 @@ class Flattener {
   TomlDocument& document_;
 };
 
+// Reads files that include files.
+class IncludeReader {
+ public:
+  TomlDocument read(const Path& path) {
+    TomlDocument document = read_toml(path);
+    const auto include = document.values.find("include");
+    if (include == document.values.end()) return document;
+    const TomlValue list = include->second;
+    document.values.erase(include);
+    TomlDocument merged{.source = document.source};
+    for (const std::string& name : names(list, document)) {
+      const Path other = path.parent_path() / name;
+      enter(other, document.place(list));
+      TomlDocument inner = read(other);
+      open_.pop_back();
+      for (auto& [key, value] : inner.values) {
+        if (value.file.empty()) value.file = inner.source;
+        merged.values.insert_or_assign(key, std::move(value));
+      }
+    }
+    for (auto& [key, value] : document.values)
+      merged.values.insert_or_assign(key, std::move(value));
+    return merged;
+  }
+
+  // Refuses a circle. `place` is where `path` is included.
+  void enter(const Path& path, const std::string& place) {
+    std::error_code ignored;
+    const Path real = std::filesystem::weakly_canonical(path, ignored);
+    if (std::find(open_.begin(), open_.end(), real) != open_.end())
+      refuse(place, "files that do not include each other in a circle", path.string() + " again");
+    if (++files_ > kMaxTomlIncludes + 1)
+      refuse(place, "at most " + std::to_string(kMaxTomlIncludes) + " included files", "more");
+    open_.push_back(real);
+  }
+
+ private:
+  static std::vector<std::string> names(const TomlValue& list, const TomlDocument& document) {
+    const std::string expected = "a list of files: include = [\"base.toml\"]";
+    const auto* array = std::get_if<TomlArray>(&list.value);
+    if (array == nullptr) refuse(document.place(list), expected, std::string(toml_kind(list)));
+    std::vector<std::string> names;
+    for (const TomlValue& item : *array) {
+      const auto* name = std::get_if<std::string>(&item.value);
+      if (name == nullptr || name->empty())
+        refuse(document.place(item), expected, std::string(toml_kind(item)) + " in it");
+      names.push_back(*name);
+    }
+    return names;
+  }
+
+  std::vector<Path> open_;  // from the first file to the one being read
+  size_t files_ = 0;
+};
+
 void check_size(std::string_view text, const std::string& source) {
   if (text.size() > kMaxTomlBytes)
     refuse(source, "at most " + std::to_string(kMaxTomlBytes) + " bytes",
@@ -147,7 +202,8 @@ void check_size(std::string_view text, const std::string& source) {
 }  // namespace
 
 std::string TomlDocument::place(const TomlValue& value) const {
-  return value.line == 0 ? source : at(source, value.line, value.column);
+  const std::string& name = value.file.empty() ? source : value.file;
+  return value.line == 0 ? name : at(name, value.line, value.column);
 }
 
 TomlDocument parse_toml(std::string_view text, const std::string& source) {
@@ -167,6 +223,12 @@ TomlDocument parse_toml(std::string_view text, const std::string& source) {
 
 TomlDocument read_toml(const Path& path) {
   return parse_toml(read_file(path, kMaxTomlBytes), path.string());
+}
+
+TomlDocument read_toml_with_includes(const Path& path) {
+  IncludeReader reader;
+  reader.enter(path, path.string());
+  return reader.read(path);
 }
 
 TomlValue parse_toml_value(std::string_view text, const std::string& source) {

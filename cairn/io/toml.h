@@ -28,6 +28,7 @@ struct TomlValue {
   std::variant<bool, int64_t, double, std::string, TomlArray> value;
   uint32_t line = 0;
   uint32_t column = 0;
+  std::string file = {};  // the included file that it stands in; empty: the document itself
 };
 
 using TomlValues = std::map<std::string, TomlValue, std::less<>>;
@@ -51,6 +52,17 @@ inline constexpr size_t kMaxTomlDepth = 32;
 TomlDocument parse_toml(std::string_view text, const std::string& source);
 
 TomlDocument read_toml(const Path& path);
+
+// A file that may build upon others:
+//
+//   include = ["base.toml", "../data.toml"]   at its top, relative to the file itself
+//
+// Included files are read first, in their order and with their own includes; what comes later wins,
+// the file itself last. Each value knows the file it came from. Throws Error (usage) as
+// parse_toml(), and when files include each other in a circle, more than kMaxTomlIncludes deep or
+// more than that many in all.
+inline constexpr size_t kMaxTomlIncludes = 32;
+TomlDocument read_toml_with_includes(const Path& path);
 
 // One value as it would stand right of an equals sign ("0.1", "true", "[1, 2]"); text that is no
 // TOML value counts as a string, so that --run.name=try-1 needs no quotes. Throws Error (usage).

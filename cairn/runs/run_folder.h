@@ -8,6 +8,8 @@
 //   model/             the finished model, a Hugging Face folder
 //   STOP               create it, and the run saves and ends after the current step
 //   lock               held by the process that trains
+//   parent.json        what the run began from, if not from nothing (runs/lineage.h)
+//   branches.jsonl     runs that began from this one
 #pragma once
 
 #include "cairn/base/file.h"
@@ -24,6 +26,8 @@ struct RunFolder {
   Path model() const { return root / "model"; }
   Path stop_file() const { return root / "STOP"; }
   Path lock() const { return root / "lock"; }
+  Path parent() const { return root / "parent.json"; }
+  Path branches() const { return root / "branches.jsonl"; }
 };
 
 }  // namespace cairn

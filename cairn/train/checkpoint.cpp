@@ -13,29 +13,23 @@ namespace {
 constexpr const char* kOptimizerFile = "optim.safetensors";
 constexpr const char* kStateFile = "trainer.json";
 
-// The two moments with the suffixes that PyTorch's AdamW gives them.
-struct Moment {
-  const char* suffix;
-  std::span<float> values;
-};
+// The suffixes that PyTorch's AdamW gives the two moments.
+constexpr std::array<const char*, 2> kMoments = {".exp_avg", ".exp_avg_sq"};
 
-std::array<Moment, 2> moments(Optimizer& optimizer) {
-  return {{{".exp_avg", optimizer.first_moments()}, {".exp_avg_sq", optimizer.second_moments()}}};
-}
-
-void save_optimizer(const Path& path, std::span<const Parameter> parameters, Optimizer& optimizer) {
+void save_optimizer(const Path& path, const CheckpointParts& parts) {
   std::vector<TensorEntry> entries;
   std::vector<const float*> sources;
-  for (const Moment& moment : moments(optimizer))
-    for (const Parameter& p : parameters) {
-      entries.push_back({p.spec.name + moment.suffix, DType::f32, p.spec.shape});
-      sources.push_back(moment.values.data() + p.offset);
+  const std::array<std::span<const float>, 2> moments = {parts.first_moments, parts.second_moments};
+  for (size_t moment = 0; moment < moments.size(); ++moment)
+    for (const Parameter& p : parts.model.parameters()) {
+      entries.push_back({p.spec.name + kMoments[moment], DType::f32, p.spec.shape});
+      sources.push_back(moments[moment].data() + p.offset);
     }
   write_safetensors(path, entries,
                     [&](size_t index, ByteSink sink) {
                       sink(sources[index], element_count(entries[index].shape) * sizeof(float));
                     },
-                    {{"steps", std::to_string(optimizer.steps())}});
+                    {{"steps", std::to_string(parts.state.updates())}});
 }
 
 // Bytes of tensor `name`, which must be f32 of `shape`.
@@ -67,11 +61,11 @@ uint64_t checkpoint_bytes(const Model& model) {
   return elements * 3 * sizeof(float) + (uint64_t{16} << 20);
 }
 
-Path save_checkpoint(CheckpointStore& store, TrainedParts parts, const CheckpointFacts& facts,
-                     const std::vector<Path>& companions) {
+Path save_checkpoint(CheckpointStore& store, const CheckpointParts& parts,
+                     const CheckpointFacts& facts, const std::vector<Path>& companions) {
   return store.write(parts.state.step, checkpoint_bytes(parts.model), [&](const Path& folder) {
     save_model(parts.model, folder, DType::f32);
-    save_optimizer(folder / kOptimizerFile, parts.model.parameters(), parts.optimizer);
+    save_optimizer(folder / kOptimizerFile, parts);
     for (const Path& file : companions) copy_durably(file, folder / file.filename());
     write_file_atomically(folder / kStateFile, write_json(state_to_json(parts.state, facts)));
   });
@@ -80,15 +74,17 @@ Path save_checkpoint(CheckpointStore& store, TrainedParts parts, const Checkpoin
 void restore_checkpoint(const Path& folder, TrainedParts parts, CheckpointFacts& facts) {
   const TensorArchive weights(folder);
   const TensorArchive optimizer(folder / kOptimizerFile);
+  const std::array<std::span<float>, 2> moments = {parts.optimizer.first_moments(),
+                                                   parts.optimizer.second_moments()};
   for (const Parameter& p : parts.model.parameters()) {
     read_tensor(weights, p.spec.name, p.spec.shape, parts.model.values(p).data);
-    for (const Moment& moment : moments(parts.optimizer))
-      read_tensor(optimizer, p.spec.name + moment.suffix, p.spec.shape,
-                  moment.values.data() + p.offset);
+    for (size_t moment = 0; moment < moments.size(); ++moment)
+      read_tensor(optimizer, p.spec.name + kMoments[moment], p.spec.shape,
+                  moments[moment].data() + p.offset);
   }
   const Path state = folder / kStateFile;
   parts.state = state_from_json(read_json(state), state.string(), facts);
-  parts.optimizer.set_steps(parts.state.step);
+  parts.optimizer.set_steps(parts.state.updates());
 }
 
 }  // namespace cairn

@@ -14,7 +14,14 @@
 
 namespace cairn {
 
-// What a checkpoint is made of and restored into; all borrowed.
+// What a checkpoint is made of; all borrowed. The moments are laid out like the weights.
+struct CheckpointParts {
+  const Model& model;
+  std::span<const float> first_moments, second_moments;
+  const TrainState& state;
+};
+
+// What a checkpoint is restored into; all borrowed.
 struct TrainedParts {
   Model& model;
   Optimizer& optimizer;
@@ -24,10 +31,10 @@ struct TrainedParts {
 // Bytes that save_checkpoint will write, with a little room.
 uint64_t checkpoint_bytes(const Model& model);
 
-// Writes checkpoint state.step. `companions` are copied beside the weights (tokenizer files).
-// Errors as CheckpointStore::write.
-Path save_checkpoint(CheckpointStore& store, TrainedParts parts, const CheckpointFacts& facts,
-                     const std::vector<Path>& companions);
+// Writes checkpoint parts.state.step and answers its folder. `companions` are copied beside the
+// weights (tokenizer files). Errors as CheckpointStore::write.
+Path save_checkpoint(CheckpointStore& store, const CheckpointParts& parts,
+                     const CheckpointFacts& facts, const std::vector<Path>& companions);
 
 // Restores everything from a checkpoint folder, bit for bit. Throws Error (checkpoint or data)
 // naming file and tensor when something does not fit the model; the parts are then half restored

@@ -108,7 +108,8 @@ void verify_manifest(const Path& folder) {
   }
 }
 
-CheckpointStore::CheckpointStore(const Path& folder) : folder_(folder) {
+CheckpointStore::CheckpointStore(const Path& folder, Access access) : folder_(folder) {
+  if (access == Access::look) return;
   make_folders(folder_);
   std::error_code ignored;  // a leftover that cannot be removed harms nobody
   for (const auto& entry : std::filesystem::directory_iterator(folder_))
@@ -129,6 +130,15 @@ void CheckpointStore::remove(const Path& folder) {
   std::filesystem::remove_all(grave, ignored);
 }
 
+void CheckpointStore::require_space(uint64_t step, uint64_t bytes) const {
+  if (const uint64_t free = free_space(folder_); free < bytes)
+    throw Error({.kind = ErrorKind::checkpoint,
+                 .doing = "writing checkpoint " + place(step).string(),
+                 .expected = format_bytes(bytes) + " of free space",
+                 .found = format_bytes(free),
+                 .hint = "free some space; older checkpoints are untouched"});
+}
+
 Path CheckpointStore::write(uint64_t step, uint64_t bytes,
                             FunctionRef<void(const Path& folder)> fill) {
   const Path final_place = place(step);
@@ -140,13 +150,9 @@ Path CheckpointStore::write(uint64_t step, uint64_t bytes,
       remove(final_place);
     }
   }
-  if (const uint64_t free = free_space(folder_); free < bytes)
-    throw Error({.kind = ErrorKind::checkpoint,
-                 .doing = "writing checkpoint " + final_place.string(),
-                 .expected = format_bytes(bytes) + " of free space",
-                 .found = format_bytes(free),
-                 .hint = "free some space; older checkpoints are untouched"});
+  require_space(step, bytes);
   const Path temporary = folder_ / fmt::format("tmp-step-{:08}-{}", step, ::getpid());
+  Problem problem;
   try {
     make_folders(temporary);
     fill(temporary);
@@ -154,12 +160,17 @@ Path CheckpointStore::write(uint64_t step, uint64_t bytes,
     rename_file(temporary, final_place);
     sync_folder(folder_);
     write_file_atomically(folder_ / "latest", final_place.filename().string() + "\n");
-  } catch (...) {
-    std::error_code ignored;
-    std::filesystem::remove_all(temporary, ignored);
-    throw;
+    return final_place;
+  } catch (const Error& error) {
+    problem = error.problem();
+  } catch (const std::exception& error) {
+    problem = {.doing = "writing checkpoint " + final_place.string(), .found = error.what()};
   }
-  return final_place;
+  std::error_code ignored;
+  std::filesystem::remove_all(temporary, ignored);
+  problem.kind = ErrorKind::checkpoint;
+  if (problem.hint.empty()) problem.hint = "older checkpoints are untouched";
+  throw Error(std::move(problem));
 }
 
 std::vector<uint64_t> CheckpointStore::steps() const {
@@ -183,18 +194,33 @@ std::optional<CheckpointStore::Found> CheckpointStore::newest() const {
   return std::nullopt;
 }
 
+Path CheckpointStore::find(uint64_t step) const {
+  verify_manifest(place(step));
+  return place(step);
+}
+
+void CheckpointStore::forget_after(uint64_t step) {
+  const std::vector<uint64_t> all = steps();
+  for (auto other = all.rbegin(); other != all.rend() && *other > step; ++other)
+    remove(place(*other));
+}
+
 void CheckpointStore::retain(const Retention& retention) {
   const std::vector<uint64_t> all = steps();
   const size_t keep = std::max<uint64_t>(1, retention.keep_last);
+  std::vector<uint64_t> superfluous;
   for (size_t i = 0; i + keep < all.size(); ++i) {
-    const uint64_t step = all[i];
-    if (retention.keep_every > 0 && step % retention.keep_every == 0) continue;
-    if (retention.best && *retention.best == step) continue;
-    try {
-      remove(place(step));
-    } catch (const Error& error) {  // too many checkpoints are better than a run that ends
-      log_warning(error.what());
-    }
+    const bool major = retention.keep_every > 0 && all[i] % retention.keep_every == 0;
+    const auto& listed = retention.steps;
+    if (!major && std::find(listed.begin(), listed.end(), all[i]) == listed.end())
+      superfluous.push_back(all[i]);
+  }
+  if (superfluous.empty()) return;
+  try {
+    verify_manifest(place(all.back()));
+    for (const uint64_t step : superfluous) remove(place(step));
+  } catch (const Error& error) {  // too many checkpoints are better than a run that ends
+    log_warning(error.what());
   }
 }
 

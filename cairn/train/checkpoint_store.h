@@ -20,20 +20,25 @@ namespace cairn {
 
 // Which checkpoints stay when a newer one is there.
 struct Retention {
-  uint64_t keep_last = 2;        // newest ones; at least 1
-  uint64_t keep_every = 0;       // multiples of so many steps; 0: none
-  std::optional<uint64_t> best;  // this step
+  uint64_t keep_last = 2;            // newest ones; at least 1
+  uint64_t keep_every = 0;           // multiples of so many steps; 0: none
+  std::vector<uint64_t> steps = {};  // and these: the best, branch points
 };
 
 class CheckpointStore {
  public:
-  // Makes the folder if needed and removes what a crash left half-written.
-  explicit CheckpointStore(const Path& folder);
+  // own: makes the folder if needed and removes what a crash left half-written. look: touches
+  // nothing, as another process may be writing there; then only newest(), find() and steps().
+  enum class Access { own, look };
+  explicit CheckpointStore(const Path& folder, Access access = Access::own);
+
+  // Throws Error (checkpoint) when fewer than `bytes` are free for checkpoint `step`.
+  void require_space(uint64_t step, uint64_t bytes) const;
 
   // Writes checkpoint `step`: `fill` puts files into the folder it is given. An existing checkpoint
-  // of that step is kept if it is whole. Throws Error (checkpoint) when fewer than `bytes` are
-  // free, before anything is written; otherwise errors of `fill` and the disk (failed) pass
-  // through, the half-written folder is removed and older checkpoints are untouched.
+  // of that step is kept if it is whole. First as require_space(); whatever goes wrong afterwards,
+  // in `fill` or on the disk, is an Error (checkpoint): the half-written folder is removed and
+  // older checkpoints are untouched.
   Path write(uint64_t step, uint64_t bytes, FunctionRef<void(const Path& folder)> fill);
 
   // The newest checkpoint that is whole. Newer ones that are not are named in a warning.
@@ -43,14 +48,23 @@ class CheckpointStore {
   };
   std::optional<Found> newest() const;
 
+  // Checkpoint `step`. Throws Error (checkpoint) when there is none that is whole.
+  Path find(uint64_t step) const;
+
+  // Where checkpoint `step` is, or would be.
+  Path place(uint64_t step) const;
+
   // Steps that have a folder, rising; not verified.
   std::vector<uint64_t> steps() const;
 
-  // Deletes what `retention` does not keep. Only to be called after a write() that succeeded.
+  // Deletes the checkpoints of later steps, the newest first.
+  void forget_after(uint64_t step);
+
+  // Deletes what `retention` does not keep, after a look whether the newest is whole: nothing is
+  // deleted when it is not. Only to be called after a write() that succeeded.
   void retain(const Retention& retention);
 
  private:
-  Path place(uint64_t step) const;
   void remove(const Path& folder);
   Path folder_;
 };

@@ -110,19 +110,20 @@ class ConfigReader {
  public:
   explicit ConfigReader(TrainConfig& config) : config_(config), keys_(config_keys(config)) {}
 
-  void read_file(const TomlDocument& document) {
+  void read(const TomlDocument& document, std::span<const std::string> overrides) {
     for (const auto& [name, value] : document.values)
       set(name, written(value, Origin::file, document.place(value)));
-  }
-  void read_override(const std::string& text);
-  void complete() {
+    for (const std::string& text : overrides) read_override(text);
     complete_batch();
     complete_model();
     complete_run();
+    check_rewind();
+    check_patience();
     check_derived();
   }
 
  private:
+  void read_override(const std::string& text);
   void set(const std::string& name, const Written& value);
   [[noreturn]] void refuse(const std::string& key, const std::string& expected,
                            const std::string& found, const std::string& hint = "") const;
@@ -132,18 +133,19 @@ class ConfigReader {
   void complete_model();
   void complete_run();
   void check_time_budget() const;
+  void check_rewind() const;
+  void check_patience() const;
   void check_derived() const;
 
   TrainConfig& config_;
   std::vector<ConfigKey> keys_;
-  std::map<std::string, std::string> places_;
 };
 
 void ConfigReader::refuse(const std::string& key, const std::string& expected,
                           const std::string& found, const std::string& hint) const {
-  const auto place = places_.find(key);
+  const auto place = config_.places.find(key);
   throw Error({.kind = ErrorKind::usage,
-               .doing = "reading " + (place == places_.end() ? config_.name : place->second),
+               .doing = "reading " + (place == config_.places.end() ? config_.name : place->second),
                .subject = key,
                .expected = expected,
                .found = found,
@@ -152,7 +154,7 @@ void ConfigReader::refuse(const std::string& key, const std::string& expected,
 
 void ConfigReader::set(const std::string& name, const Written& value) {
   config_.origins[name] = value.origin;
-  places_[name] = value.place;
+  config_.places[name] = value.place;
   const auto key =
       std::find_if(keys_.begin(), keys_.end(), [&](const ConfigKey& k) { return k.name == name; });
   if (key != keys_.end()) {
@@ -277,6 +279,23 @@ void ConfigReader::check_derived() const {
   }
 }
 
+// Where a rewind goes must not depend on the clock, or a resumed run would go elsewhere.
+void ConfigReader::check_rewind() const {
+  if (config_.health.on_spike != "rewind") return;
+  if (config_.checkpoint.every == 0)
+    refuse("checkpoint.every", "at least 1 when health.on_spike is \"rewind\"", "0",
+           "a rewind goes back to the last multiple of it");
+  if (config_.run.time.seconds > 0)
+    refuse("health.on_spike", "\"ignore\", \"skip\" or \"stop\" when run.time is given",
+           "\"rewind\"", "or give run.steps or run.tokens");
+}
+
+void ConfigReader::check_patience() const {
+  if (config_.eval.patience > 0 && config_.eval.every == 0)
+    refuse("eval.every", "at least 1 when eval.patience is given", "0",
+           "patience counts evaluations on the way");
+}
+
 void ConfigReader::complete_run() {
   TrainConfig::RunSection& r = config_.run;
   const int lengths = (r.steps > 0) + (r.tokens > 0) + (r.time.seconds > 0);
@@ -335,14 +354,16 @@ TrainConfig parse_config(std::string_view toml, const std::string& name,
   TrainConfig config;
   config.name = name;
   ConfigReader reader(config);
-  reader.read_file(parse_toml(toml, name));
-  for (const std::string& text : overrides) reader.read_override(text);
-  reader.complete();
+  reader.read(parse_toml(toml, name), overrides);
   return config;
 }
 
 TrainConfig load_config(const Path& file, std::span<const std::string> overrides) {
-  return parse_config(read_file(file, kMaxTomlBytes), file.string(), overrides);
+  TrainConfig config;
+  config.name = file.string();
+  ConfigReader reader(config);
+  reader.read(read_toml_with_includes(file), overrides);
+  return config;
 }
 
 }  // namespace cairn

@@ -78,10 +78,13 @@ struct TrainConfig {
     uint64_t keep_last = 2;
     uint64_t keep_every = 0;  // steps; checkpoints at its multiples are never deleted
     bool keep_best = false;
+    bool keep_branch_points = true;  // where `cairn train --branch` began
+    bool background = true;          // write from a copy while training goes on
   } checkpoint;
   struct EvalSection {
     uint64_t every = 0;      // steps; 0: before and after training only
     uint64_t windows = 256;  // held-out windows of seq_len tokens; 0: all
+    uint64_t patience = 0;   // evaluations without a better one that end the run; 0: none do
   } eval;
   struct LogSection {
     uint64_t every = 1;  // steps between lines of metrics.jsonl
@@ -89,11 +92,14 @@ struct TrainConfig {
   } log;
   struct HealthSection {
     std::string on_spike = "ignore";
-    double threshold = 8;  // robust standard deviations from the median of the last 128 losses
+    double threshold = 8;       // robust standard deviations from the median of the last 128 losses
+    double grad_threshold = 0;  // the same of the gradient's norm; 0: not watched
+    uint64_t rewinds = 3;       // before a spike ends the run after all
   } health;
 
-  std::string name;                       // of the configuration file, for messages
-  std::map<std::string, Origin> origins;  // of every key that is not standard
+  std::string name;                           // of the configuration file, for messages
+  std::map<std::string, Origin> origins;      // of every key that is not standard
+  std::map<std::string, std::string> places;  // of every key from a file: "base.toml:12:6"
 
   // What the library takes.
   Precision precision() const;  // after complete_config()
@@ -110,17 +116,18 @@ struct ConfigKey {
   double low = 0;  // numbers: low <= value <= high
   double high = 1e18;
   std::vector<std::string> words = {};  // text: the allowed words; empty: any
-  bool fixed = false;                   // a resumed run must have the same value
+  bool fixed = false;                   // a resumed run must have the same value,
+  bool ask = false;                     // or only --allow lets it have another
 };
 
 // All keys of `config` in the order in which they are printed. The targets point into `config`.
 std::vector<ConfigKey> config_keys(TrainConfig& config);
 
-// Reads `file` and then `overrides` ("section.key=value"), completes what can be derived and checks
-// that it fits together. Throws Error (usage) naming the key, what was found and what is allowed;
-// Error (data) when the file cannot be read.
+// Reads `file`, with the files it includes (io/toml.h), and then `overrides` ("section.key=value"),
+// completes what can be derived and checks that it fits together. Throws Error (usage) naming the
+// key, what was found and what is allowed; Error (data) when the file cannot be read.
 TrainConfig load_config(const Path& file, std::span<const std::string> overrides);
-// The same from text; `name` stands in messages.
+// The same from text, which cannot include anything; `name` stands in messages.
 TrainConfig parse_config(std::string_view toml, const std::string& name,
                          std::span<const std::string> overrides);
 
@@ -132,6 +139,7 @@ std::string print_config(const TrainConfig& config);
 struct ConfigDifference {
   std::string key, before, after;
   bool fixed = false;  // a run cannot be resumed across it
+  bool ask = false;    // only if asked for
 };
 std::vector<ConfigDifference> compare_configs(const TrainConfig& before, const TrainConfig& after);
 

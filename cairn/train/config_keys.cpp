@@ -54,22 +54,21 @@ void add_data_keys(TrainConfig& c, std::vector<ConfigKey>& keys) {
                   .does = "whether a token may attend to earlier documents of its window",
                   .target = &c.data.cross_document_attention,
                   .words = {"allow", "mask"},
-                  .fixed = true});
+                  .ask = true});
   keys.push_back({.name = "data.seed",
                   .does = "order of the samples",
                   .target = &c.data.seed,
                   .high = 0x1p53,
-                  .fixed = true});
+                  .ask = true});
   keys.push_back({.name = "batch.tokens_per_step",
                   .does = "tokens an optimiser step",
                   .target = &c.batch.tokens_per_step,
                   .high = 1e10,
-                  .fixed = true});
+                  .ask = true});
   keys.push_back({.name = "batch.micro_batch",
                   .does = "sequences computed at once",
                   .target = &c.batch.micro_batch,
-                  .high = kMillion,
-                  .fixed = true});
+                  .high = kMillion});
   keys.push_back({.name = "batch.seq_len",
                   .does = "tokens a sequence",
                   .target = &c.batch.seq_len,
@@ -80,7 +79,8 @@ void add_data_keys(TrainConfig& c, std::vector<ConfigKey>& keys) {
 void add_optim_keys(TrainConfig& c, std::vector<ConfigKey>& keys) {
   const auto real = [&](const char* name, const char* does, double* target, double low,
                         double high) {
-    keys.push_back({.name = name, .does = does, .target = target, .low = low, .high = high});
+    keys.push_back(
+        {.name = name, .does = does, .target = target, .low = low, .high = high, .ask = true});
   };
   real("optim.lr", "highest learning rate", &c.optim.lr, 1e-12, 10);
   real("optim.beta1", "decay of the mean of gradients", &c.optim.beta1, 0, 0.999999);
@@ -91,17 +91,20 @@ void add_optim_keys(TrainConfig& c, std::vector<ConfigKey>& keys) {
   keys.push_back({.name = "schedule.kind",
                   .does = "course of the learning rate",
                   .target = &c.schedule.kind,
-                  .words = {"cosine", "wsd", "constant"}});
+                  .words = {"cosine", "wsd", "constant"},
+                  .ask = true});
   keys.push_back({.name = "schedule.warmup",
                   .does = "\"2%\", \"100 steps\" or \"1M tokens\"",
-                  .target = &c.schedule.warmup});
+                  .target = &c.schedule.warmup,
+                  .ask = true});
   keys.push_back({.name = "schedule.decay",
                   .does = "wsd: length of the decay at the end",
                   .target = &c.schedule.decay});
   keys.push_back({.name = "schedule.shape",
                   .does = "wsd: shape of the decay",
                   .target = &c.schedule.shape,
-                  .words = {"exponential", "linear", "sqrt"}});
+                  .words = {"exponential", "linear", "sqrt"},
+                  .ask = true});
   real("schedule.end_ratio", "last learning rate over the highest", &c.schedule.end_ratio, 0, 1);
 }
 
@@ -122,7 +125,7 @@ void add_run_keys(TrainConfig& c, std::vector<ConfigKey>& keys) {
                   .does = "of the first weights",
                   .target = &c.run.seed,
                   .high = 0x1p53,
-                  .fixed = true});
+                  .ask = true});
   keys.push_back({.name = "run.threads",
                   .does = "0: all that this process may use",
                   .target = &c.run.threads,
@@ -131,7 +134,7 @@ void add_run_keys(TrainConfig& c, std::vector<ConfigKey>& keys) {
                   .does = "of matrix products; auto: bf16 where fast",
                   .target = &c.run.precision,
                   .words = {"auto", "f32", "bf16"},
-                  .fixed = true});
+                  .ask = true});
 }
 
 void add_house_keys(TrainConfig& c, std::vector<ConfigKey>& keys) {
@@ -149,21 +152,34 @@ void add_house_keys(TrainConfig& c, std::vector<ConfigKey>& keys) {
   keys.push_back({.name = "checkpoint.keep_best",
                   .does = "the one with the lowest held-out loss",
                   .target = &c.checkpoint.keep_best});
+  keys.push_back({.name = "checkpoint.keep_branch_points",
+                  .does = "those that --branch went out from",
+                  .target = &c.checkpoint.keep_branch_points});
+  keys.push_back({.name = "checkpoint.background",
+                  .does = "write from a copy in memory while training goes on",
+                  .target = &c.checkpoint.background});
   whole("eval.every", "steps between evaluations; 0: before and after only", &c.eval.every);
   whole("eval.windows", "held-out windows of seq_len tokens; 0: all", &c.eval.windows);
+  whole("eval.patience", "evaluations without a better one that end the run; 0: never",
+        &c.eval.patience);
   whole("log.every", "steps between lines of metrics.jsonl", &c.log.every, 1);
   keys.push_back({.name = "log.tensorboard",
                   .does = "write TensorBoard event files",
                   .target = &c.log.tensorboard});
   keys.push_back({.name = "health.on_spike",
-                  .does = "when the loss jumps (NaN always stops)",
+                  .does = "when the loss jumps (NaN stops, or rewinds)",
                   .target = &c.health.on_spike,
-                  .words = {"ignore", "stop"}});
+                  .words = {"ignore", "skip", "rewind", "stop"}});
   keys.push_back({.name = "health.threshold",
                   .does = "robust deviations above the median that make a spike",
                   .target = &c.health.threshold,
                   .low = 1,
                   .high = 1e9});
+  keys.push_back({.name = "health.grad_threshold",
+                  .does = "the same of the gradient's norm; 0: not watched",
+                  .target = &c.health.grad_threshold,
+                  .high = 1e9});
+  whole("health.rewinds", "rewinds before a spike ends the run after all", &c.health.rewinds);
 }
 
 std::string quoted_toml(const std::string& text) {
@@ -242,6 +258,13 @@ std::vector<std::pair<std::string, std::string>> printed_values(TrainConfig conf
   return values;
 }
 
+// A comment ends with its line and is UTF-8, whatever a file is called.
+std::string one_line(std::string text) {
+  for (char& c : text)
+    if (c < 0x20 || c > 0x7e) c = '?';
+  return text;
+}
+
 const char* origin_name(Origin origin) {
   switch (origin) {
     case Origin::standard:
@@ -281,25 +304,33 @@ std::string print_config(const TrainConfig& config) {
     }
     const auto origin = config.origins.find(name);
     const std::string line = fmt::format("{} = {}", toml_key(name.substr(dot + 1)), value);
+    const auto place = config.places.find(name);
+    const std::string from =
+        origin != config.origins.end() && origin->second == Origin::file &&
+                place != config.places.end()
+            ? place->second
+            : origin_name(origin == config.origins.end() ? Origin::standard : origin->second);
     const std::string note = does.count(name) != 0 ? std::string("; ") + does[name] : "";
-    out += fmt::format(
-        "{:<36} # {}{}\n", line,
-        origin_name(origin == config.origins.end() ? Origin::standard : origin->second), note);
+    out += fmt::format("{:<36} # {}{}\n", line, one_line(from), note);
   }
   return out;
 }
 
 std::vector<ConfigDifference> compare_configs(const TrainConfig& before, const TrainConfig& after) {
-  std::map<std::string, bool> fixed;
+  std::map<std::string, ConfigKey> keys;
   TrainConfig copy = after;
-  for (const ConfigKey& key : config_keys(copy)) fixed[key.name] = key.fixed;
+  for (const ConfigKey& key : config_keys(copy)) keys[key.name] = key;
   std::map<std::string, std::string> old, now;
   for (auto& [name, value] : printed_values(before)) old[name] = value;
   for (auto& [name, value] : printed_values(after)) now[name] = value;
   std::vector<ConfigDifference> differences;
   const auto add = [&](const std::string& name, const std::string& was, const std::string& is) {
-    const auto known = fixed.find(name);
-    differences.push_back({name, was, is, known == fixed.end() || known->second});
+    const auto known = keys.find(name);
+    differences.push_back({.key = name,
+                           .before = was,
+                           .after = is,
+                           .fixed = known == keys.end() || known->second.fixed,
+                           .ask = known != keys.end() && known->second.ask});
   };
   for (const auto& [name, value] : old) {
     const auto other = now.find(name);

@@ -122,11 +122,12 @@ std::string describe(const DryRun& run) {
       count(run.data.held_out.tokens));
   out += fmt::format(
       "memory              {} of {} available\n"
-      "  weights {}, gradients {}, moments {}, activations {}, the rest {}\n",
+      "  weights {}, gradients {}, moments {}, activations {}, copy for checkpoints {}, the rest "
+      "{}\n",
       format_bytes(run.memory.total()), format_bytes(run.available_bytes),
       format_bytes(run.memory.network.weights), format_bytes(run.memory.network.gradients),
       format_bytes(run.memory.optimizer), format_bytes(run.memory.network.activations),
-      format_bytes(run.memory.process));
+      format_bytes(run.memory.staging), format_bytes(run.memory.process));
   const double share = run.peak_gflops > 0
                            ? run.tokens_per_second * run.flops_per_token * 1e-9 / run.peak_gflops
                            : 0;

@@ -5,6 +5,7 @@
 #include "cairn/base/error.h"
 #include "cairn/base/progress.h"
 #include "cairn/kernels/peak.h"
+#include "cairn/train/checkpoint_writer.h"
 
 namespace cairn {
 namespace {
@@ -47,6 +48,7 @@ MemoryPlan plan_memory(const TrainConfig& config, const ModelConfig& model, int 
   MemoryPlan plan;
   plan.network = LanguageModel::memory(model, training_shape(config), threads);
   plan.optimizer = Optimizer::memory(plan.network.weights / sizeof(float));
+  if (config.checkpoint.background) plan.staging = CheckpointWriter::memory(plan.network.weights);
   plan.process = kProcessBytes;
   return plan;
 }
@@ -59,11 +61,15 @@ void require_memory(const MemoryPlan& plan) {
        .doing = "planning the run",
        .subject = "memory",
        .expected = "at most " + format_bytes(available) + " (what is available)",
-       .found = fmt::format("{}: weights {}, gradients {}, moments {}, activations {}, the rest {}",
-                            format_bytes(plan.total()), format_bytes(plan.network.weights),
-                            format_bytes(plan.network.gradients), format_bytes(plan.optimizer),
-                            format_bytes(plan.network.activations), format_bytes(plan.process)),
-       .hint = "a smaller batch.micro_batch takes less for activations"});
+       .found = fmt::format(
+           "{}: weights {}, gradients {}, moments {}, activations {}, copy for checkpoints {}, the "
+           "rest {}",
+           format_bytes(plan.total()), format_bytes(plan.network.weights),
+           format_bytes(plan.network.gradients), format_bytes(plan.optimizer),
+           format_bytes(plan.network.activations), format_bytes(plan.staging),
+           format_bytes(plan.process)),
+       .hint = "a smaller batch.micro_batch takes less for activations, checkpoint.background = "
+               "false none for the copy"});
 }
 
 double measured_peak(const TrainConfig& config, ThreadTeam& team) {

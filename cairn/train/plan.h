@@ -19,8 +19,9 @@ ModelConfig planned_model(const TrainConfig& config, const DatasetInfo& data);
 struct MemoryPlan {
   TrainingMemory network;
   uint64_t optimizer = 0;
+  uint64_t staging = 0;  // the copy that checkpoints are written from
   uint64_t process = 0;  // the program, compiled kernels, batches
-  uint64_t total() const { return network.total() + optimizer + process; }
+  uint64_t total() const { return network.total() + optimizer + staging + process; }
 };
 MemoryPlan plan_memory(const TrainConfig& config, const ModelConfig& model, int threads);
 // Throws Error (failed) with the parts of the plan when it does not fit into what is available.

@@ -60,6 +60,8 @@ void Reporter::write_step(const TrainState& state, const StepReport& report) {
                   {"grad_norm", report.grad_norm},
                   {"clip_factor", report.clip_factor},
                   {"spike_score", report.spike_score},
+                  {"norm_score", report.norm_score},
+                  {"skipped", state.skipped},
                   {"position", state.position},
                   {"elapsed_s", state.elapsed},
                   {"tokens_per_second", speed},
@@ -96,6 +98,19 @@ void Reporter::evaluation(const TrainState& state, const EvalReport& report) {
   if (report.bits_per_byte > 0)
     board_->scalar("held_out/bits_per_byte", step, report.bits_per_byte);
   board_->flush();
+}
+
+// Noted at the step that is to be made again, so that going back further removes it.
+void Reporter::rewound(const RewindReport& report) {
+  metrics_.write({{"step", report.step + 1},
+                  {"event", "rewind"},
+                  {"spiked_at_step", report.spiked},
+                  {"rewinds", report.rewinds},
+                  {"passed_over_samples", {report.first_sample, report.next_sample}},
+                  {"reason", report.what}});
+  say(fmt::format("step {}: {}: back to step {}, past samples {} to {} (rewind {})", report.spiked,
+                  report.what, report.step, report.first_sample, report.next_sample - 1,
+                  report.rewinds));
 }
 
 void Reporter::say(const std::string& text) {

@@ -23,6 +23,8 @@ struct StepReport {
   double grad_norm = 0;    // before clipping
   double clip_factor = 1;  // what clipping multiplied by
   double spike_score = 0;
+  double norm_score = 0;  // the same of the gradient's norm, if watched
+  bool skipped = false;   // the update was dropped
   double epoch = 0;
   double data = 0;       // waiting for batches
   double compute = 0;    // forward and backward
@@ -35,6 +37,16 @@ struct EvalReport {
   double bits_per_byte = 0;  // 0: not known
   uint64_t windows = 0;
   double seconds = 0;
+};
+
+// A spike sent the run back.
+struct RewindReport {
+  uint64_t step = 0;          // to which it went back
+  uint64_t spiked = 0;        // the step that met the spike
+  uint64_t rewinds = 0;       // so far
+  uint64_t first_sample = 0;  // samples [first_sample, next_sample) are passed over
+  uint64_t next_sample = 0;
+  std::string what;  // the spike
 };
 
 // What speeds are compared with.
@@ -53,6 +65,7 @@ class Reporter {
   // `total` is the end of the schedule in the unit of state.position.
   void step(const TrainState& state, const StepReport& report, double total);
   void evaluation(const TrainState& state, const EvalReport& report);
+  void rewound(const RewindReport& report);
   // A line of its own, with the progress line out of the way.
   void say(const std::string& text);
 

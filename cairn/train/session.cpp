@@ -2,9 +2,14 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "cairn/base/error.h"
+#include "cairn/base/hash.h"
 #include "cairn/base/log.h"
 #include "cairn/base/progress.h"
+#include "cairn/base/suggest.h"
+#include "cairn/text/tokenizer_json.h"
 #include "cairn/train/dataset_source.h"
 #include "cairn/train/plan.h"
 #include "cairn/train/trainer.h"
@@ -12,27 +17,60 @@
 namespace cairn {
 namespace {
 
+bool has_checkpoint(const RunFolder& folder) {
+  return std::filesystem::is_directory(folder.checkpoints()) &&
+         !CheckpointStore(folder.checkpoints(), CheckpointStore::Access::look).steps().empty();
+}
+
+// Each key of --allow exists and may be allowed.
+void check_allowed(const TrainConfig& config, const std::vector<std::string>& allow) {
+  TrainConfig copy = config;
+  std::vector<std::string> names;
+  for (const ConfigKey& key : config_keys(copy))
+    if (!key.fixed) names.push_back(key.name);
+  for (const std::string& name : allow)
+    if (std::find(names.begin(), names.end(), name) == names.end())
+      throw Error({.kind = ErrorKind::usage,
+                   .doing = "reading --allow",
+                   .subject = name,
+                   .expected = "a key that a run can be resumed with another value of",
+                   .hint = did_you_mean(name, names)});
+}
+
+[[noreturn]] void refuse_change(const RunFolder& folder, const std::string& changes,
+                                const std::string& hint) {
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "resuming " + folder.root.string(),
+               .expected = "the same values as when the run began",
+               .found = changes,
+               .hint = hint});
+}
+
 // Compares with the run that the folder already holds.
-void check_against_earlier(const TrainConfig& config, const RunFolder& folder) {
+void check_against_earlier(const TrainConfig& config, const RunFolder& folder,
+                           const std::vector<std::string>& allow) {
   if (!std::filesystem::exists(folder.config())) return;
-  if (CheckpointStore(folder.checkpoints()).steps().empty()) return;  // nothing to be true to
+  if (!has_checkpoint(folder)) return;  // nothing to be true to
   const TrainConfig earlier =
       parse_config(read_file(folder.config(), uint64_t{1} << 20), folder.config().string(), {});
-  std::string broken;
-  for (const ConfigDifference& difference : compare_configs(earlier, config)) {
-    const std::string text =
-        fmt::format("{} was {}, is {}", difference.key, difference.before, difference.after);
-    if (difference.fixed)
+  std::string broken, asked, flags;
+  for (const ConfigDifference& d : compare_configs(earlier, config)) {
+    const std::string text = fmt::format("{} was {}, is {}", d.key, d.before, d.after);
+    const bool allowed = std::find(allow.begin(), allow.end(), d.key) != allow.end();
+    if (d.fixed) {
       broken += (broken.empty() ? "" : "; ") + text;
-    else if (difference.key != "run.folder")
+    } else if (d.ask && !allowed) {
+      asked += (asked.empty() ? "" : "; ") + text;
+      flags += " --allow " + d.key;
+    } else if (d.key != "run.folder") {
       log_info("changed since the last session: " + text);
+    }
   }
-  if (!broken.empty())
-    throw Error({.kind = ErrorKind::usage,
-                 .doing = "resuming " + folder.root.string(),
-                 .expected = "the same values as when the run began",
-                 .found = broken,
-                 .hint = "give another run.folder to start a new run"});
+  if (!broken.empty()) refuse_change(folder, broken, "give another run.folder to start a new run");
+  if (!asked.empty())
+    refuse_change(folder, asked,
+                  "it changes what the run gives; to want that:" + flags +
+                      ", or another run.folder for a new run");
 }
 
 std::vector<Path> tokenizer_files(const Path& dataset) {
@@ -59,19 +97,61 @@ void announce(const TrainConfig& config, const ModelConfig& model, const Dataset
       format_count(static_cast<double>(data.info().training.tokens))));
 }
 
+// A model that brings its own tokenizer is trained on tokens of that one.
+void check_tokenizer(const SessionOptions& options, const DatasetInfo& data) {
+  if (!std::filesystem::exists(options.from / "tokenizer.json")) return;
+  const uint64_t own = load_tokenizer(options.from).fingerprint();
+  if (own == data.tokenizer) return;
+  throw Error({.kind = ErrorKind::data,
+               .doing = "beginning from " + options.from.string(),
+               .subject = "tokenizer",
+               .expected = "the one that made the dataset, " + hex64(data.tokenizer),
+               .found = hex64(own),
+               .hint = "cairn data pack --tokenizer " + options.from.string()});
+}
+
+ModelConfig model_to_train(const Beginning& beginning, const DatasetInfo& data) {
+  if (!beginning.model) return planned_model(beginning.config, data);
+  ModelConfig model = *beginning.model;
+  if (model.vocab_size < data.vocab_size)
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "beginning from " + beginning.start->folder.string(),
+                 .subject = "vocabulary",
+                 .expected = fmt::format("at least the {} tokens of the dataset", data.vocab_size),
+                 .found = std::to_string(model.vocab_size)});
+  if (data.eos_id >= 0) model.eos_ids = {data.eos_id};
+  return model;
+}
+
+SessionResult result_of(const Trainer& trainer, Trainer::Outcome outcome) {
+  return {
+      .finished = outcome == Trainer::Outcome::finished,
+      .stop_reason = trainer.stop_reason(),
+      .step = trainer.state().step,
+      .model_step = trainer.out_of_patience() ? trainer.state().best_step : trainer.state().step,
+      .checkpoint = trainer.last_checkpoint(),
+      .held_out_loss = trainer.last_evaluation().loss,
+      .bits_per_byte = trainer.last_evaluation().bits_per_byte};
+}
+
 }  // namespace
 
-SessionResult train(const TrainConfig& config) {
+SessionResult train(const TrainConfig& wanted, const SessionOptions& options) {
+  const Beginning beginning = resolve_beginning(wanted, options);
+  const TrainConfig& config = beginning.config;
   require_data_folder(config);
+  check_allowed(config, options.allow);
   DatasetSource data(config.data.folder, loader_options(config));
+  if (!options.from.empty()) check_tokenizer(options, data.info());
   ThreadTeam team(static_cast<int>(config.run.threads));
-  const ModelConfig model = planned_model(config, data.info());
+  const ModelConfig model = model_to_train(beginning, data.info());
   const MemoryPlan memory = plan_memory(config, model, team.size());
   require_memory(memory);
   const RunFolder folder{config.run.folder};
   make_folders(folder.root);
   const FileLock lock(folder.lock());
-  check_against_earlier(config, folder);
+  check_against_earlier(config, folder, options.allow);
+  record_beginning(beginning);
   write_file_atomically(folder.config(), print_config(config));
   announce(config, model, data, team.size(), memory);
   const std::vector<Path> companions = tokenizer_files(config.data.folder);
@@ -81,18 +161,17 @@ SessionResult train(const TrainConfig& config) {
                    .model = model,
                    .folder = folder,
                    .companions = companions,
-                   .peak_gflops = measured_peak(config, team)});
-  const Trainer::Outcome outcome = trainer.run();
-  SessionResult result{.finished = outcome == Trainer::Outcome::finished,
-                       .stop_reason = trainer.stop_reason(),
-                       .step = trainer.state().step,
-                       .checkpoint = trainer.last_checkpoint(),
-                       .held_out_loss = trainer.last_evaluation().loss,
-                       .bits_per_byte = trainer.last_evaluation().bits_per_byte};
-  if (result.finished) {
+                   .peak_gflops = measured_peak(config, team),
+                   .start = beginning.start,
+                   .accept_other_data = std::find(options.allow.begin(), options.allow.end(),
+                                                  "data.folder") != options.allow.end()});
+  SessionResult result = result_of(trainer, trainer.run());
+  if (!result.finished) return result;
+  result.model = folder.model();
+  if (result.model_step < result.step)
+    export_model(load_model(trainer.best_checkpoint()), folder.model(), companions);
+  else
     export_model(trainer.model(), folder.model(), companions);
-    result.model = folder.model();
-  }
   return result;
 }
 

@@ -58,7 +58,12 @@ Json state_to_json(const TrainState& s, const CheckpointFacts& facts) {
           {"best_held_out", s.best_held_out},
           {"best_step", s.best_step},
           {"evaluated", s.evaluated},
+          {"skipped", s.skipped},
+          {"skips_in_a_row", s.skips_in_a_row},
+          {"rewinds", s.rewinds},
+          {"stale", s.stale},
           {"window", s.window},
+          {"norm_window", s.norm_window},
           {"last_losses", s.last_losses},
           {"last_rates", s.last_rates}};
 }
@@ -82,7 +87,13 @@ TrainState state_from_json(const Json& json, const std::string& source, Checkpoi
   s.best_held_out = root.member("best_held_out").as_number();
   s.best_step = whole("best_step");
   s.evaluated = root.member("evaluated").as_bool();
+  s.skipped = whole("skipped");
+  s.skips_in_a_row = whole("skips_in_a_row");
+  s.rewinds = whole("rewinds");
+  s.stale = whole("stale");
+  if (s.skipped > s.step) root.member("skipped").fail("at most the steps");
   s.window = numbers(root.member("window"));
+  s.norm_window = numbers(root.member("norm_window"));
   s.last_losses = numbers(root.member("last_losses"));
   s.last_rates = numbers(root.member("last_rates"));
   return s;

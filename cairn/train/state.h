@@ -21,10 +21,17 @@ struct TrainState {
   double best_held_out = 0;         // lowest held-out loss; only if best_step is set
   uint64_t best_step = 0;           // 0: none yet
   bool evaluated = false;           // whether this step's weights have been evaluated
-  std::vector<double> window;       // of the spike detector
+  uint64_t skipped = 0;             // steps whose update was dropped
+  uint64_t skips_in_a_row = 0;      // of the last steps
+  uint64_t rewinds = 0;             // times that a spike sent the run back to a checkpoint
+  uint64_t stale = 0;               // evaluations since the best one
+  std::vector<double> window;       // of the spike detector of the losses,
+  std::vector<double> norm_window;  // and of that of the gradient's norms
   std::vector<double> last_losses;  // of the last 64 steps, for people
   std::vector<double> last_rates;
 
+  // Updates of the weights: steps that a spike did not make skip theirs.
+  uint64_t updates() const { return step - skipped; }
   void remember(double loss, double lr);
 };
 

@@ -6,14 +6,18 @@
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "cairn/base/error.h"
 #include "cairn/base/log.h"
 #include "cairn/kernels/elementwise.h"
+#include "cairn/runs/lineage.h"
 #include "cairn/train/plan.h"
 
 namespace cairn {
 namespace {
+
+constexpr uint64_t kMostSkipsInARow = 10;
 
 double clock_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -69,36 +73,92 @@ Trainer::Trainer(const TrainerInputs& inputs)
       network_(model_, training_shape(inputs.config), inputs.team),
       optimizer_(model_.parameters(), model_.weights().size(), inputs.config.adamw(), inputs.team),
       spikes_(inputs.config.health.threshold),
+      norm_spikes_(inputs.config.health.grad_threshold),
       store_(inputs.folder.checkpoints()) {
   facts_ = {.data_fingerprint = in_.data.fingerprint(), .config = print_config(config_)};
   const bool resumed = resume();
-  if (!resumed) model_.initialize(config_.run.seed);
+  if (!resumed) begin();
   network_.zero_gradients();
-  const std::vector<Json> undone = rewind_metrics(in_.folder.metrics(), state_.step, !resumed);
-  for (const Json& line : undone)
-    if (line.contains("position"))
-      replay_[line.at("step").get<uint64_t>()] = {line.at("position").get<double>(),
-                                                  line.at("elapsed_s").get<double>()};
-  if (config_.run.time.seconds == 0) replay_.clear();
+  open_reporter(!resumed);
+  writer_ = std::make_unique<CheckpointWriter>(store_, facts_, in_.companions,
+                                               config_.checkpoint.background);
+}
+
+// The state of a run that has not made a step of its own.
+void Trainer::begin() {
+  model_.initialize(config_.run.seed);
+  for (const std::span<float> moments : {optimizer_.first_moments(), optimizer_.second_moments()})
+    std::fill(moments.begin(), moments.end(), 0.0F);
+  optimizer_.set_steps(0);
+  state_ = {};
+  spikes_.set_window({});
+  norm_spikes_.set_window({});
+  if (!in_.start) return;
+  if (in_.start->weights_only) return take_weights(in_.start->folder);
+  check_data(restore(in_.start->folder), in_.start->folder);
+  // What the parent has reached and counted is not this run's.
+  state_.best_step = state_.stale = state_.rewinds = 0;
+  state_.position =
+      config_.run.time.seconds > 0 ? state_.elapsed : static_cast<double>(state_.tokens);
+}
+
+void Trainer::take_weights(const Path& model_folder) {
+  const Model from = load_model(model_folder);
+  for (const Parameter& p : model_.parameters()) {
+    const Parameter& other = from.find(p.spec.name);
+    if (other.spec.shape != p.spec.shape)
+      throw Error({.kind = ErrorKind::data,
+                   .doing = "beginning from " + model_folder.string(),
+                   .subject = "tensor " + p.spec.name,
+                   .expected = to_string(p.spec.shape),
+                   .found = to_string(other.spec.shape)});
+    std::copy_n(from.values(other).data, p.size, model_.values(p).data);
+  }
+}
+
+void Trainer::check_data(const CheckpointFacts& facts, const Path& checkpoint) {
+  // Another number of sequences a step leaves a remainder; batches begin at its multiples.
+  state_.sample = align_up(state_.sample, config_.batch.micro_batch);
+  if (facts.data_fingerprint == facts_.data_fingerprint) return;
+  if (!in_.accept_other_data)
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "going on from " + checkpoint.string(),
+                 .subject = "data.folder",
+                 .expected = "the data that the run was trained on",
+                 .found = "other data in " + config_.data.folder,
+                 .hint = "give another run.folder to start a new run, or --allow data.folder to go "
+                         "on with the first sample of these data"});
+  state_.sample = 0;
+}
+
+// `all_anew`: nothing that the folder holds belongs to this run.
+void Trainer::open_reporter(bool all_anew) {
+  reporter_.reset();
+  const std::vector<Json> undone = rewind_metrics(in_.folder.metrics(), state_.step, all_anew);
+  if (config_.run.time.seconds > 0)
+    for (const Json& line : undone)
+      if (line.contains("position"))
+        replay_[line.at("step").get<uint64_t>()] = {line.at("position").get<double>(),
+                                                    line.at("elapsed_s").get<double>()};
   const SpeedLimits limits{
       .flops_per_token = training_flops_per_token(in_.model, config_.batch.seq_len),
       .peak_gflops = in_.peak_gflops};
   reporter_ = std::make_unique<Reporter>(in_.folder, config_, limits, state_.step);
 }
 
+CheckpointFacts Trainer::restore(const Path& checkpoint) {
+  CheckpointFacts facts;
+  restore_checkpoint(checkpoint, {model_, optimizer_, state_}, facts);
+  spikes_.set_window(state_.window);
+  norm_spikes_.set_window(state_.norm_window);
+  return facts;
+}
+
 bool Trainer::resume() {
   const auto found = store_.newest();
   if (!found) return false;
-  CheckpointFacts facts;
-  restore_checkpoint(found->folder, {model_, optimizer_, state_}, facts);
-  if (facts.data_fingerprint != facts_.data_fingerprint)
-    throw Error({.kind = ErrorKind::data,
-                 .doing = "resuming from " + found->folder.string(),
-                 .subject = "data.folder",
-                 .expected = "the data that the run was trained on",
-                 .found = "other data in " + config_.data.folder,
-                 .hint = "give another run.folder to start a new run"});
-  spikes_.set_window(state_.window);
+  const CheckpointFacts facts = restore(found->folder);
+  check_data(facts, found->folder);
   last_checkpoint_ = found->folder;
   log_info(fmt::format("continuing {} from step {}", in_.folder.root.string(), state_.step));
   return true;
@@ -120,7 +180,11 @@ Trainer::Outcome Trainer::run() {
   if (state_.step == 0 && !state_.evaluated) evaluate();
   while (!finished()) {
     const double begin = clock_seconds();
-    StepReport report = train_step();
+    StepReport report;
+    if (const auto trouble = train_step(report)) {
+      rewind(*trouble);
+      continue;
+    }
     report.total = last_step_seconds_ = clock_seconds() - begin;
     const auto recorded = replay_.find(state_.step);
     if (recorded != replay_.end()) set_now(recorded->second.elapsed);
@@ -128,12 +192,15 @@ Trainer::Outcome Trainer::run() {
     reporter_->step(state_, report, schedule_.total);
     const bool due = config_.eval.every > 0 && state_.step % config_.eval.every == 0;
     if (due || finished()) evaluate();
+    writer_->check();
     stop_reason_ = stop.reason();
     const bool ends = finished() || !stop_reason_.empty();
     if (ends || checkpoint_due()) checkpoint();
-    if (ends && !finished()) return Outcome::stopped;
+    if (ends) break;
   }
-  return Outcome::finished;
+  writer_->finish();
+  if (const Path last = writer_->last(); !last.empty()) last_checkpoint_ = last;
+  return finished() ? Outcome::finished : Outcome::stopped;
 }
 
 // After this step's tokens; with a time budget after its expected end, which is as long away as the
@@ -146,37 +213,34 @@ double Trainer::schedule_position() {
   return now() + last_step_seconds_;
 }
 
-StepReport Trainer::train_step() {
-  StepReport report;
+std::optional<Trainer::Trouble> Trainer::train_step(StepReport& report) {
   const double position = schedule_position();
   report.lr = learning_rate(schedule_, position);
   const uint64_t first = state_.sample;
-  const LossSum sum = accumulate(report);
+  LossSum sum;
+  if (auto trouble = accumulate(report, sum)) return trouble;
   const double begin = clock_seconds();
   report.loss = sum.loss / static_cast<double>(std::max<size_t>(sum.targets, 1));
   const Optimizer::Gradient gradient = optimizer_.measure(network_.gradients(), sum.targets);
   report.grad_norm = gradient.norm;
   report.clip_factor = gradient.clip_factor;
   if (!std::isfinite(gradient.norm))
-    diverged("a gradient that is not finite", first_bad_gradient(), first, state_.sample - first);
-  report.spike_score = spikes_.see(report.loss);
-  if (spikes_.is_spike(report.spike_score) && config_.health.on_spike == "stop")
-    diverged(fmt::format("a loss of {:.4g}, {:.1f} deviations above the last {}", report.loss,
-                         report.spike_score, SpikeDetector::kWindow),
-             "", first, state_.sample - first);
-  optimizer_.step(model_.weights(), network_.gradients(), sum.targets, gradient, report.lr);
+    return Trouble{"a gradient that is not finite", first_bad_gradient(), first,
+                   samples_per_step()};
+  if (auto trouble = look_for_spike(report, first)) return trouble;
+  update(report, gradient, sum.targets);
   report.optimizer = clock_seconds() - begin;
   ++state_.step;
   state_.tokens += config_.batch.tokens_per_step;
+  state_.sample += samples_per_step();
   state_.position = position;
   state_.evaluated = false;
   state_.remember(report.loss, report.lr);
   report.epoch = static_cast<double>(state_.sample) / static_cast<double>(in_.data.samples());
-  return report;
+  return std::nullopt;
 }
 
-LossSum Trainer::accumulate(StepReport& report) {
-  LossSum sum;
+std::optional<Trainer::Trouble> Trainer::accumulate(StepReport& report, LossSum& sum) {
   const uint64_t sequences = config_.batch.micro_batch;
   for (uint64_t micro = 0; micro < config_.batch.accumulation(); ++micro) {
     const double begin = clock_seconds();
@@ -186,12 +250,75 @@ LossSum Trainer::accumulate(StepReport& report) {
     report.data += fetched - begin;
     report.compute += clock_seconds() - fetched;
     if (!std::isfinite(part.loss))
-      diverged("a loss that is not finite", network_.first_non_finite(), state_.sample, sequences);
+      return Trouble{"a loss that is not finite", network_.first_non_finite(),
+                     state_.sample + micro * sequences, sequences};
     sum.loss += part.loss;
     sum.targets += part.targets;
-    state_.sample += sequences;
   }
-  return sum;
+  return std::nullopt;
+}
+
+// Scores loss and gradient norm, and says whether the step's update is to be dropped.
+std::optional<Trainer::Trouble> Trainer::look_for_spike(StepReport& report, uint64_t first_sample) {
+  report.spike_score = spikes_.see(report.loss);
+  bool spike = spikes_.is_spike(report.spike_score);
+  if (config_.health.grad_threshold > 0) {
+    report.norm_score = norm_spikes_.see(report.grad_norm);
+    spike = spike || norm_spikes_.is_spike(report.norm_score);
+  }
+  if (!spike) return std::nullopt;
+  const std::string what = fmt::format(
+      "a loss of {:.4g}, {:.1f} deviations above the last {}, at a gradient norm of {:.4g}",
+      report.loss, report.spike_score, SpikeDetector::kWindow, report.grad_norm);
+  if (config_.health.on_spike == "stop" || config_.health.on_spike == "rewind")
+    return Trouble{what, "", first_sample, samples_per_step()};
+  if (config_.health.on_spike != "skip") return std::nullopt;
+  // Losses that stay high are no spike any more, and a run without updates would not end that.
+  if (state_.skips_in_a_row >= kMostSkipsInARow)
+    return Trouble{fmt::format("{}, after {} steps in a row whose updates were dropped", what,
+                               kMostSkipsInARow),
+                   "", first_sample, samples_per_step()};
+  report.skipped = true;
+  reporter_->say(fmt::format("step {}: {}: its update is dropped", state_.step + 1, what));
+  return std::nullopt;
+}
+
+void Trainer::update(const StepReport& report, const Optimizer::Gradient& gradient,
+                     size_t targets) {
+  if (report.skipped) {
+    ++state_.skipped;
+    ++state_.skips_in_a_row;
+    network_.zero_gradients();
+    return;
+  }
+  state_.skips_in_a_row = 0;
+  optimizer_.step(model_.weights(), network_.gradients(), targets, gradient, report.lr);
+}
+
+// Chowdhery et al. 2022 (PaLM), section 5.1: go back to before the spike, and past the data
+// between. What happens is a function of the losses alone, so a run that is killed and resumed
+// meets the same spike again and does the same.
+void Trainer::rewind(const Trouble& trouble) {
+  if (config_.health.on_spike != "rewind" || state_.rewinds >= config_.health.rewinds)
+    diverged(trouble);
+  const uint64_t spiked = state_.step + 1, rewinds = state_.rewinds + 1;
+  const uint64_t sample = state_.sample + samples_per_step();
+  const uint64_t target = state_.step / config_.checkpoint.every * config_.checkpoint.every;
+  writer_->finish();
+  store_.forget_after(target);
+  begin();
+  if (target > state_.step) restore(store_.find(target));
+  const uint64_t from = std::exchange(state_.sample, sample);
+  state_.rewinds = rewinds;
+  network_.zero_gradients();
+  in_.data.seek(sample);
+  open_reporter(false);
+  reporter_->rewound({.step = state_.step,
+                      .spiked = spiked,
+                      .rewinds = rewinds,
+                      .first_sample = from,
+                      .next_sample = sample,
+                      .what = trouble.what});
 }
 
 std::string Trainer::first_bad_gradient() {
@@ -201,20 +328,23 @@ std::string Trainer::first_bad_gradient() {
   return "";
 }
 
-void Trainer::diverged(const std::string& what, const std::string& where, uint64_t first_sample,
-                       uint64_t samples) {
-  const std::vector<std::string> names = in_.data.files(first_sample, samples);
+void Trainer::diverged(const Trouble& trouble) {
+  const std::vector<std::string> names = in_.data.files(trouble.first_sample, trouble.samples);
   std::string files;
   for (size_t i = 0; i < std::min<size_t>(names.size(), 4); ++i)
     files += (i == 0 ? "" : "; ") + names[i];
   if (names.size() > 4) files += fmt::format(" and {} more", names.size() - 4);
+  writer_->finish();
+  if (const Path last = writer_->last(); !last.empty()) last_checkpoint_ = last;
   const std::string last = last_checkpoint_.empty()
                                ? "no checkpoint had been written"
                                : "the last good checkpoint is " + last_checkpoint_.string();
+  const std::string again =
+      state_.rewinds == 0 ? "" : fmt::format(", after {} rewinds", state_.rewinds);
   throw Error({.kind = ErrorKind::diverged,
                .doing = fmt::format("training step {}", state_.step + 1),
-               .subject = where.empty() ? "" : "first in " + where,
-               .found = what + ", in a batch from " + files,
+               .subject = trouble.where.empty() ? "" : "first in " + trouble.where,
+               .found = trouble.what + again + ", in a batch from " + files,
                .hint = last + "; try a lower optim.lr, or look into those files"});
 }
 
@@ -243,6 +373,9 @@ void Trainer::evaluate() {
   if (state_.step > 0 && (state_.best_step == 0 || held_out_.loss < state_.best_held_out)) {
     state_.best_held_out = held_out_.loss;
     state_.best_step = state_.step;
+    state_.stale = 0;
+  } else if (state_.step > 0) {
+    ++state_.stale;
   }
   reporter_->evaluation(state_, held_out_);
 }
@@ -251,18 +384,31 @@ bool Trainer::checkpoint_due() const {
   const auto& c = config_.checkpoint;
   if (c.every > 0 && state_.step % c.every == 0) return true;
   if (c.keep_every > 0 && state_.step % c.keep_every == 0) return true;
-  if (c.keep_best && state_.best_step == state_.step) return true;
+  const bool wants_best = c.keep_best || config_.eval.patience > 0;
+  if (wants_best && state_.best_step == state_.step) return true;
   return c.every_time.seconds > 0 && now() - last_checkpoint_time_ >= c.every_time.seconds;
+}
+
+Retention Trainer::retention() const {
+  const auto& c = config_.checkpoint;
+  Retention keep{.keep_last = c.keep_last, .keep_every = c.keep_every};
+  if ((c.keep_best || config_.eval.patience > 0) && state_.best_step > 0)
+    keep.steps.push_back(state_.best_step);
+  if (c.keep_branch_points)
+    for (const uint64_t step : branch_points(in_.folder)) keep.steps.push_back(step);
+  if (config_.health.on_spike == "rewind") keep.steps.push_back(state_.step / c.every * c.every);
+  return keep;
 }
 
 void Trainer::checkpoint() {
   state_.window = spikes_.window();
-  last_checkpoint_ = save_checkpoint(store_, {model_, optimizer_, state_}, facts_, in_.companions);
+  state_.norm_window = norm_spikes_.window();
+  writer_->save({.model = model_,
+                 .first_moments = optimizer_.first_moments(),
+                 .second_moments = optimizer_.second_moments(),
+                 .state = state_},
+                retention());
   last_checkpoint_time_ = now();
-  Retention retention{.keep_last = config_.checkpoint.keep_last,
-                      .keep_every = config_.checkpoint.keep_every};
-  if (config_.checkpoint.keep_best && state_.best_step > 0) retention.best = state_.best_step;
-  store_.retain(retention);
 }
 
 }  // namespace cairn

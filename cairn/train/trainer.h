@@ -10,6 +10,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,12 +18,19 @@
 #include "cairn/runs/run_folder.h"
 #include "cairn/train/batch_source.h"
 #include "cairn/train/checkpoint.h"
+#include "cairn/train/checkpoint_writer.h"
 #include "cairn/train/config.h"
 #include "cairn/train/health.h"
 #include "cairn/train/reporter.h"
 #include "cairn/train/stop_request.h"
 
 namespace cairn {
+
+// What a run begins from, when it is not from nothing.
+struct StartingPoint {
+  Path folder;                // a checkpoint, or a model folder for `weights_only`
+  bool weights_only = false;  // else counters, moments and the place in the data too
+};
 
 // All borrowed; must outlive the trainer.
 struct TrainerInputs {
@@ -33,6 +41,8 @@ struct TrainerInputs {
   RunFolder folder;              // locked by the caller
   std::vector<Path> companions;  // files that belong beside the weights: the tokenizer
   double peak_gflops = 0;        // for the progress line; 0: not shown
+  std::optional<StartingPoint> start = {};
+  bool accept_other_data = false;  // go on with data that the checkpoint was not trained on
 };
 
 // The schedule of a run in the unit of TrainState::position: seconds when the run has a time
@@ -42,13 +52,17 @@ Schedule make_schedule(const TrainConfig& config);
 class Trainer {
  public:
   // Builds the model and, when the folder holds a checkpoint that is whole, continues from it; says
-  // so. Throws Error (data) when the checkpoint was trained on other data.
+  // so. Else begins as `start` says. Throws Error (data) when the checkpoint was trained on other
+  // data, or when the model of `start` is not the one to be trained.
   explicit Trainer(const TrainerInputs& inputs);
 
   enum class Outcome { finished, stopped };
   // Trains to the end, or until a signal or the STOP file asks to stop; then there is a checkpoint
-  // of the last step. Throws Error (diverged) naming step, origin of the samples and first bad
-  // operation when a loss or gradient is not finite, or on a spike if the configuration says stop.
+  // of the last step, and so there is at the end; both have been written when it returns. On a
+  // spike the run goes on as health.on_spike says. Throws Error (diverged) naming step, origin of
+  // the samples and first bad operation when a loss or gradient is not finite and no rewind is
+  // left, or on a spike if the configuration says stop; Error (checkpoint) when one cannot be
+  // written, at the latest at the next one or at the end.
   Outcome run();
 
   const TrainState& state() const { return state_; }
@@ -56,23 +70,49 @@ class Trainer {
   // Why run() stopped early.
   const std::string& stop_reason() const { return stop_reason_; }
   const Path& last_checkpoint() const { return last_checkpoint_; }
+  // Whether eval.patience ended the run, and the checkpoint of the best evaluation then.
+  bool out_of_patience() const {
+    return config_.eval.patience > 0 && state_.stale >= config_.eval.patience;
+  }
+  Path best_checkpoint() const { return store_.find(state_.best_step); }
   double last_held_out_loss() const { return held_out_.loss; }
   const EvalReport& last_evaluation() const { return held_out_; }
 
  private:
+  // What a step met that it cannot be trained on.
+  struct Trouble {
+    std::string what;   // "a loss that is not finite"
+    std::string where;  // the first bad operation or gradient; may be empty
+    uint64_t first_sample = 0, samples = 0;
+  };
+
+  void begin();
+  void take_weights(const Path& model_folder);
+  void check_data(const CheckpointFacts& facts, const Path& checkpoint);
+  CheckpointFacts restore(const Path& checkpoint);
   bool resume();
-  bool finished() const { return state_.position >= schedule_.total; }
-  StepReport train_step();
-  // Gradients of a whole step; answers losses summed over its targets.
-  LossSum accumulate(StepReport& report);
+  void open_reporter(bool all_anew);
+  bool finished() const { return state_.position >= schedule_.total || out_of_patience(); }
+  uint64_t samples_per_step() const {
+    return config_.batch.micro_batch * config_.batch.accumulation();
+  }
+  // One step, or what stands against it; then weights and counters are as before.
+  std::optional<Trouble> train_step(StepReport& report);
+  // Gradients of a whole step; `sum` becomes its losses summed over its targets.
+  std::optional<Trouble> accumulate(StepReport& report, LossSum& sum);
+  std::optional<Trouble> look_for_spike(StepReport& report, uint64_t first_sample);
+  void update(const StepReport& report, const Optimizer::Gradient& gradient, size_t targets);
+  // Back to the checkpoint before `trouble`, to go on behind the samples that led to it. Throws as
+  // diverged() when the configuration does not want it, or not again.
+  void rewind(const Trouble& trouble);
   double schedule_position();
   void evaluate();
   void checkpoint();
   bool checkpoint_due() const;
+  Retention retention() const;
   double now() const;  // seconds of training, earlier sessions included
   void set_now(double elapsed);
-  [[noreturn]] void diverged(const std::string& what, const std::string& where,
-                             uint64_t first_sample, uint64_t samples);
+  [[noreturn]] void diverged(const Trouble& trouble);
   std::string first_bad_gradient();
 
   TrainerInputs in_;
@@ -81,7 +121,8 @@ class Trainer {
   Model model_;
   LanguageModel network_;
   Optimizer optimizer_;
-  SpikeDetector spikes_;
+  SpikeDetector spikes_;       // of losses
+  SpikeDetector norm_spikes_;  // of gradient norms
   CheckpointStore store_;
   TrainState state_;
   CheckpointFacts facts_;
@@ -98,6 +139,7 @@ class Trainer {
   Path last_checkpoint_;
   std::string stop_reason_;
   std::unique_ptr<Reporter> reporter_;
+  std::unique_ptr<CheckpointWriter> writer_;
 };
 
 }  // namespace cairn

@@ -2,7 +2,9 @@
 
 #include <fmt/core.h>
 
+#include "cairn/base/error.h"
 #include "tests/support/files.h"
+#include "tests/support/temporary_folder.h"
 
 namespace cairn {
 namespace {
@@ -121,6 +123,68 @@ TEST(TomlValue, ReadsWhatStandsRightOfAnEqualsSign) {
 TEST(TomlValue, TakesAnythingElseForText) {
   for (const std::string text : {"try-1", "runs/a.b", "a = 1", "1 # x", "", "x\ny = 1", "[1"})
     EXPECT_EQ(std::get<std::string>(parse_toml_value(text, "--s").value), text);
+}
+
+// Files that build upon others.
+class TomlIncludes : public testing::Test {
+ protected:
+  Path write(const std::string& name, const std::string& text) {
+    const Path path = folder_ / name;
+    make_folders(path.parent_path());
+    write_file_atomically(path, text);
+    return path;
+  }
+  std::string message(const Path& path) {
+    return message_of([&] { read_toml_with_includes(path); }, ErrorKind::usage);
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(TomlIncludes, LaterFilesWinAndEachValueKnowsItsFile) {
+  write("bases/deep.toml", "[a]\nx = 1\ny = 1\nz = 1\n");
+  write("bases/base.toml", "include = [\"deep.toml\"]\n[a]\ny = 2\nz = 2\n");
+  write("other.toml", "[a]\nw = 4\n");
+  const Path top =
+      write("top.toml", "include = [\"bases/base.toml\", \"other.toml\"]\n[a]\nz = 3\n");
+  const TomlDocument document = read_toml_with_includes(top);
+  ASSERT_EQ(document.values.size(), 4U);
+  const auto check = [&](const char* key, int64_t value, const std::string& place) {
+    EXPECT_EQ(get<int64_t>(document, key), value) << key;
+    EXPECT_EQ(document.place(document.values.at(key)), (folder_ / place).string()) << key;
+  };
+  check("a.x", 1, "bases/deep.toml:2:5");
+  check("a.y", 2, "bases/base.toml:3:5");
+  check("a.z", 3, "top.toml:3:5");
+  check("a.w", 4, "other.toml:2:5");
+}
+
+TEST_F(TomlIncludes, ACircleIsRefusedButOneFileMayBeIncludedTwice) {
+  write("a.toml", "include = [\"b.toml\"]\n");
+  write("b.toml", "include = [\"./a.toml\"]\n");
+  EXPECT_THAT(message(folder_ / "a.toml"), HasSubstr("in a circle"));
+  write("self.toml", "include = [\"self.toml\"]\n");
+  EXPECT_THAT(message(folder_ / "self.toml"), HasSubstr("self.toml:1"));
+  write("leaf.toml", "x = 1\n");
+  write("left.toml", "include = [\"leaf.toml\"]\n");
+  write("right.toml", "include = [\"leaf.toml\"]\n");
+  const Path both = write("both.toml", "include = [\"left.toml\", \"right.toml\"]\n");
+  EXPECT_EQ(get<int64_t>(read_toml_with_includes(both), "x"), 1);
+}
+
+TEST_F(TomlIncludes, FilesThatDoubleAtEachLevelEnd) {
+  write("0.toml", "x = 1\n");
+  for (int level = 1; level < 40; ++level) {
+    const std::string below = std::to_string(level - 1) + ".toml";
+    write(std::to_string(level) + ".toml", "include = [\"" + below + "\", \"" + below + "\"]\n");
+  }
+  EXPECT_THAT(message(folder_ / "39.toml"), HasSubstr("at most 32 included files"));
+}
+
+TEST_F(TomlIncludes, WhatIsNoListOfFilesIsRefused) {
+  for (const char* text : {"include = 3\n", "include = [1]\n", "include = \"a\"\n",
+                           "include = [\"\"]\n", "include = [[\"a\"]]\n"})
+    EXPECT_THAT(message(write("wrong.toml", text)), HasSubstr("include = [\"base.toml\"]")) << text;
+  EXPECT_THROW(read_toml_with_includes(write("lost.toml", "include = [\"none.toml\"]\n")), Error);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <fstream>
+#include <mutex>
 
 #include "cairn/base/error.h"
 #include "cairn/base/log.h"
@@ -16,7 +17,7 @@ namespace {
 
 using testing::HasSubstr;
 
-// Counts file operations; at number `at` ends the process or fails with `error`.
+// Counts file operations, of all threads; at number `at` ends the process or fails with `error`.
 class Trap final : public FileFaults {
  public:
   Trap(size_t at, int error) : at_(at), error_(error) { set_file_faults(this); }
@@ -25,6 +26,7 @@ class Trap final : public FileFaults {
   Trap& operator=(const Trap&) = delete;
 
   Outcome before(Operation operation, const Path& /*path*/, size_t bytes) override {
+    const std::lock_guard lock(mutex_);
     if (seen_++ != at_) return {};
     if (error_ == 0) {
       // Half of a write is in the file when the process dies.
@@ -40,6 +42,7 @@ class Trap final : public FileFaults {
   size_t seen() const { return seen_; }
 
  private:
+  std::mutex mutex_;
   size_t at_, seen_ = 0;
   int error_;
   bool halved_ = false;
@@ -86,13 +89,16 @@ TEST(Checkpoint, AFullDiskAtAnyOperationEndsInAnErrorAndKeepsTheOldOne) {
     TinyRun(folder.path(), {"run.steps=4", "checkpoint.every=2", "eval.every=0"}).run();
     std::filesystem::remove_all(folder.path() / "checkpoints" / "step-00000004");
     {
-      TinyRun run(folder.path(), kShort);
+      auto run = std::make_unique<TinyRun>(folder.path(), kShort);
       Trap trap(at, ENOSPC);
       try {
-        run.run();
+        run->run();
       } catch (const Error& error) {
         EXPECT_THAT(error.what(), HasSubstr("No space left"));
+        const bool writing = error.problem().doing.find("checkpoints") != std::string::npos;
+        EXPECT_EQ(error.kind(), writing ? ErrorKind::checkpoint : ErrorKind::failed);
       }
+      run.reset();  // its writer may still be at work, and asks the trap
     }
     CheckpointStore store(RunFolder{folder.path()}.checkpoints());
     ASSERT_TRUE(store.newest().has_value());
@@ -144,7 +150,7 @@ TEST(Checkpoint, KeepsTheBestWhenAsked) {
   CheckpointStore store(folder.path());
   for (const uint64_t step : {1, 2, 3, 4, 5})
     store.write(step, 0, [&](const Path& place) { write_file_atomically(place / "a", "a"); });
-  store.retain({.keep_last = 1, .keep_every = 0, .best = 2});
+  store.retain({.keep_last = 1, .keep_every = 0, .steps = {2}});
   EXPECT_EQ(store.steps(), (std::vector<uint64_t>{2, 5}));
 }
 

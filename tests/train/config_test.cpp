@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "cairn/base/error.h"
+#include "tiny_run.h"
 
 namespace cairn {
 namespace {
@@ -161,6 +162,44 @@ TEST(Units, RefuseWhatTheyAreNot) {
     EXPECT_FALSE(parse_duration(bad)) << bad;
   for (const char* bad : {"", "inf", "nan", "%", "1,5", "1e999"})
     EXPECT_FALSE(parse_real(bad)) << bad;
+}
+
+TEST(TrainConfig, IncludedFilesAreNamedBehindTheirValuesAndInMessages) {
+  const TemporaryFolder folder;
+  write_file_atomically(folder.path() / "base.toml", "[optim]\nlr = 0.5\nclip = 3.0\n");
+  write_file_atomically(folder.path() / "run.toml",
+                        "include = [\"base.toml\"]\n[run]\nsteps = 3\n[optim]\nclip = 4.0\n");
+  const TrainConfig c = load_config(folder.path() / "run.toml", {});
+  EXPECT_EQ(c.optim.lr, 0.5);
+  EXPECT_EQ(c.optim.clip, 4.0);
+  const std::string text = print_config(c);
+  EXPECT_THAT(text, HasSubstr("base.toml:2:6; highest learning rate"));
+  EXPECT_THAT(text, HasSubstr("run.toml:5:8; largest norm"));
+  write_file_atomically(folder.path() / "base.toml", "[optim]\nlr = 50\n");
+  try {
+    load_config(folder.path() / "run.toml", {});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("base.toml:2:6"));
+    EXPECT_THAT(error.what(), HasSubstr("optim.lr"));
+  }
+}
+
+TEST(TrainConfig, ARewindNeedsACheckpointToGoBackToAndPatienceAnEvaluation) {
+  const auto message = [](const std::vector<std::string>& overrides) {
+    try {
+      parse(kMinimal, overrides);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_THAT(message({"health.on_spike=rewind"}), HasSubstr("checkpoint.every"));
+  EXPECT_EQ(message({"health.on_spike=rewind", "checkpoint.every=5"}), "");
+  EXPECT_THAT(
+      message({"health.on_spike=rewind", "checkpoint.every=5", "run.steps=0", "run.time=4m"}),
+      HasSubstr("run.time"));
+  EXPECT_THAT(message({"eval.patience=3"}), HasSubstr("eval.every"));
 }
 
 }  // namespace

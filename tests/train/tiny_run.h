@@ -29,13 +29,22 @@ class CountingSource final : public BatchSource {
   uint64_t samples() const override { return 1000; }
   uint64_t fingerprint() const override { return fingerprint_; }
   void set_fingerprint(uint64_t value) { fingerprint_ = value; }
+  uint64_t position() const { return next_; }
   void seek(uint64_t first) override { next_ = first; }
   // Sends `signal` to this process when the batch with sample `at` is asked for.
   void raise_signal(int signal, uint64_t at) {
     signal_ = signal;
     signal_at_ = at;
   }
+  // Targets of samples [first, end) make no sense: a loss spike once the model has learnt to count.
+  void poison(uint64_t first, uint64_t end) {
+    poison_first_ = first;
+    poison_end_ = end;
+  }
+  // The first sample of each batch that was handed out.
+  const std::vector<uint64_t>& handed_out() const { return handed_out_; }
   Batch next() override {
+    handed_out_.push_back(next_);
     if (signal_ != 0 && next_ == signal_at_) ::raise(signal_);
     Batch batch = make(next_, sequences_);
     next_ += sequences_;
@@ -60,10 +69,12 @@ class CountingSource final : public BatchSource {
       batch.offsets.push_back(static_cast<int32_t>(s * length_));
       for (uint64_t i = 0; i < length_; ++i) {
         const bool masked = random_masks_ && random_.below(3, first + s, 2 + i) == 0;
+        const bool poisoned = first + s >= poison_first_ && first + s < poison_end_;
+        const uint64_t shift = poisoned ? 7 + 5 * (i % 4) : 1;
         batch.tokens.push_back(static_cast<int32_t>((start + stride * i) % kVocabulary));
         batch.targets.push_back(
             masked ? kIgnoredTarget
-                   : static_cast<int32_t>((start + stride * (i + 1)) % kVocabulary));
+                   : static_cast<int32_t>((start + stride * (i + shift)) % kVocabulary));
         batch.positions.push_back(static_cast<int32_t>(i));
       }
     }
@@ -76,6 +87,8 @@ class CountingSource final : public BatchSource {
   size_t sequences_, length_;
   bool random_masks_;
   uint64_t next_ = 0;
+  uint64_t poison_first_ = 0, poison_end_ = 0;
+  std::vector<uint64_t> handed_out_;
   uint64_t fingerprint_ = 77;
   int signal_ = 0;
   uint64_t signal_at_ = 0;
