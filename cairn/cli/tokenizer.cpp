@@ -13,6 +13,8 @@
 #include "cairn/data/corpus.h"
 #include "cairn/io/json.h"
 #include "cairn/text/bpe_trainer.h"
+#include "cairn/text/tokenizer.h"
+#include "cairn/text/tokenizer_description.h"
 #include "cairn/text/tokenizer_json.h"
 
 namespace cairn {
@@ -268,31 +270,20 @@ struct InfoOptions {
   bool json = false;
 };
 
-std::string name_of(const PretokenizerStep& step) {
-  switch (step.kind) {
-    case PretokenizerStep::Kind::gpt2:
-      return "gpt2";
-    case PretokenizerStep::Kind::digits:
-      return step.individual_digits ? "digits, each" : "digits, in runs";
-    case PretokenizerStep::Kind::split:
-      return "split " + step.pattern;
-  }
-  return "";
-}
-
 Json facts_of(const Tokenizer& tokenizer) {
   const TokenizerSpec& spec = tokenizer.spec();
   Json special = Json::array();
   for (const AddedToken& token : spec.added) {
     if (token.special) special.push_back({{"id", token.id}, {"content", token.content}});
   }
-  Json steps = Json::array();
-  for (const PretokenizerStep& step : spec.pretokenizer) steps.push_back(name_of(step));
   size_t longest = 0;
-  for (size_t id = 0; id < tokenizer.vocab_size(); ++id) {
-    longest = std::max(longest, tokenizer.token_bytes(static_cast<int32_t>(id)).size());
+  Json endings = Json::array();
+  for (size_t i = 0; i < tokenizer.vocab_size(); ++i) {
+    const auto id = static_cast<int32_t>(i);
+    longest = std::max(longest, tokenizer.token_bytes(id).size());
+    if (tokenizer.ends_text(id)) endings.push_back(id);
   }
-  return {{"kind", "byte-level BPE"},
+  return {{"kind", describe(spec.model)},
           {"vocab_size", tokenizer.vocab_size()},
           {"merges", spec.merges.size()},
           {"added_tokens", spec.added.size()},
@@ -300,7 +291,13 @@ Json facts_of(const Tokenizer& tokenizer) {
           {"bos_id", spec.bos_id},
           {"eos_id", spec.eos_id},
           {"pad_id", spec.pad_id},
-          {"pre_tokenizer", std::move(steps)},
+          {"end_ids", std::move(endings)},
+          {"normalizer", describe(spec.normalizer)},
+          {"pre_tokenizer", describe(spec.pretokenizer)},
+          {"decoder", describe(spec.decoder)},
+          {"prefix", spec.prefix},
+          {"suffix", spec.suffix},
+          {"bytes_without_token", tokenizer.bytes_without_token()},
           {"longest_token_bytes", longest},
           {"chat_template", !spec.chat_template.empty()},
           {"fingerprint", hex64(tokenizer.fingerprint())},
@@ -312,6 +309,22 @@ std::string id_text(const Tokenizer& tokenizer, int32_t id) {
   return fmt::format("{} {}", id, in_quotes(tokenizer.token_bytes(id)));
 }
 
+// "NFC, then ..." or what stands for no step.
+std::string steps_text(const Json& phrases, const char* none) {
+  std::string text;
+  for (const Json& phrase : phrases) {
+    text += (text.empty() ? "" : ", then ") + phrase.get<std::string>();
+  }
+  return text.empty() ? none : text;
+}
+
+std::string ids_text(const Tokenizer& tokenizer, const Json& ids) {
+  std::string text;
+  for (const Json& id : ids)
+    text += (text.empty() ? "" : ", ") + id_text(tokenizer, id.get<int32_t>());
+  return text.empty() ? "none" : text;
+}
+
 int run_info(const InfoOptions& options) {
   const Tokenizer tokenizer = load_tokenizer(options.tokenizer);
   const Json facts = facts_of(tokenizer);
@@ -319,25 +332,24 @@ int run_info(const InfoOptions& options) {
     print_out(json_line(facts));
     return 0;
   }
-  std::string steps;
-  for (const PretokenizerStep& step : tokenizer.spec().pretokenizer) {
-    steps += (steps.empty() ? "" : ", then ") + name_of(step);
-  }
   print_out(fmt::format(
-      "kind           byte-level BPE\n"
+      "kind           {}\n"
       "vocabulary     {} tokens, {} merges, longest {} bytes\n"
       "added          {} tokens, {} of them special\n"
       "begin of text  {}\n"
-      "end of text    {}\n"
+      "ends of text   {}\n"
+      "normalizer     {}\n"
       "words          {} (Unicode {})\n"
+      "decoder        {}\n"
       "chat template  {}\n"
       "fingerprint    {}\n",
-      tokenizer.vocab_size(), tokenizer.spec().merges.size(),
+      facts["kind"].get<std::string>(), tokenizer.vocab_size(), tokenizer.spec().merges.size(),
       facts["longest_token_bytes"].get<size_t>(), tokenizer.spec().added.size(),
       facts["special_tokens"].size(), id_text(tokenizer, tokenizer.bos_id()),
-      id_text(tokenizer, tokenizer.eos_id()), steps.empty() ? "the text is one" : steps,
-      CharClasses::unicode_version(), tokenizer.spec().chat_template.empty() ? "none" : "yes",
-      hex64(tokenizer.fingerprint())));
+      ids_text(tokenizer, facts["end_ids"]), steps_text(facts["normalizer"], "text stays"),
+      steps_text(facts["pre_tokenizer"], "the text is one"), CharClasses::unicode_version(),
+      steps_text(facts["decoder"], "tokens are text"),
+      tokenizer.spec().chat_template.empty() ? "none" : "yes", hex64(tokenizer.fingerprint())));
   return 0;
 }
 
@@ -353,7 +365,7 @@ std::function<int()> prepare_info(Arguments& arguments) {
 
 const Verb kTokenizerVerb{
     .name = "tokenizer",
-    .does = "Train a byte-level BPE tokenizer, or use one",
+    .does = "Use a tokenizer of any kind, or train a byte-level BPE one",
     .example = "cairn tokenizer train --from docs --from src --vocab-size 4096 --out my-tokenizer",
     .subverbs = {
         {.name = "train",

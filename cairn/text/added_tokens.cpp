@@ -52,6 +52,12 @@ size_t spaces_end_after(std::string_view text, size_t at) {
 
 }  // namespace
 
+bool overlaps(std::span<const TextRange> ranges, TextRange range) {
+  const auto after = std::upper_bound(ranges.begin(), ranges.end(), range.begin,
+                                      [](size_t at, const TextRange& r) { return at < r.end; });
+  return after != ranges.end() && after->begin < range.end;
+}
+
 AddedTokenMatcher::AddedTokenMatcher(std::span<const AddedToken> tokens)
     : tokens_(tokens.begin(), tokens.end()) {
   if (tokens_.empty()) return;
@@ -100,7 +106,7 @@ AddedTokenMatcher::Match AddedTokenMatcher::longest_at(std::string_view text, si
   return longest;
 }
 
-void AddedTokenMatcher::split(std::string_view text, bool parse_special,
+void AddedTokenMatcher::split(std::string_view text, Specials specials,
                               FunctionRef<void(std::string_view, int32_t)> piece) const {
   size_t done = 0;
   size_t at = 0;
@@ -118,7 +124,8 @@ void AddedTokenMatcher::split(std::string_view text, bool parse_special,
     size_t start = at;
     size_t end = at + match.length;
     at = end;
-    if (token.special && !parse_special) continue;
+    const TextRange where = {start + specials.offset, end + specials.offset};
+    if (token.special && (!specials.parse || overlaps(specials.plain, where))) continue;
     if (token.single_word && !stands_alone(text, start, end)) continue;
     if (token.lstrip) start = spaces_start_before(text, start, done);
     if (token.rstrip) at = end = spaces_end_after(text, end);

@@ -27,6 +27,16 @@ struct AddedToken {
   bool operator==(const AddedToken&) const = default;
 };
 
+// A range of bytes of a text.
+struct TextRange {
+  size_t begin = 0;
+  size_t end = 0;
+  bool operator==(const TextRange&) const = default;
+};
+
+// Whether one of `ranges` (sorted, apart) shares a byte with `range`.
+bool overlaps(std::span<const TextRange> ranges, TextRange range);
+
 // Immutable after construction; any thread may use it.
 class AddedTokenMatcher {
  public:
@@ -39,10 +49,18 @@ class AddedTokenMatcher {
 
   bool empty() const { return nodes_.empty(); }
 
+  // Which special tokens count: none, or those that share no byte with `plain` (sorted ranges,
+  // counted from `offset` bytes before the text).
+  struct Specials {
+    bool parse = false;
+    std::span<const TextRange> plain = {};
+    size_t offset = 0;
+  };
+
   // Cuts `text` into pieces: added tokens (with their id) and the text between them (id -1), in
-  // order, none empty. Special tokens are text unless `parse_special`. Swallowed white space
-  // belongs to its token's piece.
-  void split(std::string_view text, bool parse_special,
+  // order, none empty. Special tokens that do not count are text. Swallowed white space belongs to
+  // its token's piece.
+  void split(std::string_view text, Specials specials,
              FunctionRef<void(std::string_view piece, int32_t id)> piece) const;
 
  private:

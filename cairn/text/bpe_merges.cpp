@@ -1,6 +1,7 @@
 #include "cairn/text/bpe_merges.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <functional>
 
@@ -13,12 +14,9 @@ constexpr size_t kShortWord = 48;  // up to here looking at all pairs beats the 
 constexpr uint32_t kNone = 0xFFFFFFFF;
 constexpr size_t kLongestWord = size_t{1} << 31;
 
-void encode_short(const MergeTable& merges, const std::array<int32_t, 256>& byte_ids,
-                  std::string_view word, std::vector<int32_t>& ids) {
-  std::array<int32_t, kShortWord> id;
+// Merges `count` tokens in place; returns how many are left.
+size_t merge_short(const MergeTable& merges, int32_t* id, size_t count) {
   std::array<MergeTable::Merge, kShortWord> merge;  // of each token with the next
-  size_t count = word.size();
-  for (size_t i = 0; i < count; ++i) id[i] = byte_ids[static_cast<unsigned char>(word[i])];
   for (size_t i = 0; i + 1 < count; ++i) merge[i] = merges.find(id[i], id[i + 1]);
   while (count > 1) {
     size_t best = 0;
@@ -35,7 +33,7 @@ void encode_short(const MergeTable& merges, const std::array<int32_t, 256>& byte
     if (best > 0) merge[best - 1] = merges.find(id[best - 1], id[best]);
     if (best + 1 < count) merge[best] = merges.find(id[best], id[best + 1]);
   }
-  ids.insert(ids.end(), id.begin(), id.begin() + static_cast<std::ptrdiff_t>(count));
+  return count;
 }
 
 }  // namespace
@@ -54,7 +52,7 @@ void MergeTable::insert(int32_t left, int32_t right, Merge merge) {
   slots_[slot] = {key, merge};
 }
 
-void WordScratch::encode_long(const MergeTable& merges, std::vector<int32_t>& ids) {
+void WordScratch::merge_long(const MergeTable& merges, std::vector<int32_t>& ids) {
   const auto rank_pair = [&](uint32_t at) {
     Node& node = nodes_[at];
     node.merge =
@@ -93,24 +91,29 @@ void WordScratch::encode_long(const MergeTable& merges, std::vector<int32_t>& id
   for (uint32_t at = 0; at != kNone; at = nodes_[at].next) ids.push_back(nodes_[at].id);
 }
 
-void encode_word(const MergeTable& merges, const std::array<int32_t, 256>& byte_ids,
-                 std::string_view word, WordScratch& scratch, std::vector<int32_t>& ids) {
-  if (word.size() <= kShortWord) return encode_short(merges, byte_ids, word, ids);
-  if (word.size() >= kLongestWord) {
+void merge_tokens(const MergeTable& merges, size_t from, WordScratch& scratch,
+                  std::vector<int32_t>& ids) {
+  const size_t tokens = ids.size() - from;
+  if (tokens <= kShortWord) {
+    ids.resize(from + merge_short(merges, ids.data() + from, tokens));
+    return;
+  }
+  if (tokens >= kLongestWord) {
     throw Error({.kind = ErrorKind::data,
                  .doing = "encoding text",
                  .expected = "words shorter than 2 GiB",
-                 .found = "one of " + std::to_string(word.size()) + " bytes"});
+                 .found = "one of " + std::to_string(tokens) + " bytes"});
   }
-  const auto count = static_cast<uint32_t>(word.size());
+  const auto count = static_cast<uint32_t>(tokens);
   scratch.nodes_.resize(count);
   for (uint32_t i = 0; i < count; ++i) {
-    scratch.nodes_[i] = {.id = byte_ids[static_cast<unsigned char>(word[i])],
+    scratch.nodes_[i] = {.id = ids[from + i],
                          .previous = i == 0 ? kNone : i - 1,
                          .next = i + 1 == count ? kNone : i + 1,
                          .merge = {}};
   }
-  scratch.encode_long(merges, ids);
+  ids.resize(from);
+  scratch.merge_long(merges, ids);
 }
 
 }  // namespace cairn

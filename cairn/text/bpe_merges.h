@@ -1,11 +1,10 @@
-// Byte pair encoding of one word (Sennrich et al. 2016, arXiv:1508.07909, over bytes): start from
-// single bytes and merge the neighbours of lowest rank, leftmost first among equals, until no pair
+// Byte pair encoding of one word (Sennrich et al. 2016, arXiv:1508.07909): start from single bytes
+// or characters and merge the neighbours of lowest rank, leftmost first among equals, until no pair
 // of neighbours has a rank.
 #pragma once
 
-#include <array>
+#include <cstddef>
 #include <cstdint>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -49,10 +48,9 @@ class MergeTable {
   int shift_ = 0;
 };
 
-// Working memory of encode_word: one a thread, reused from word to word.
+// Working memory of merge_tokens: one a thread, reused from word to word.
 class WordScratch {
-  friend void encode_word(const MergeTable&, const std::array<int32_t, 256>&, std::string_view,
-                          WordScratch&, std::vector<int32_t>&);
+  friend void merge_tokens(const MergeTable&, size_t, WordScratch&, std::vector<int32_t>&);
   struct Node {
     int32_t id;
     uint32_t previous;
@@ -62,12 +60,12 @@ class WordScratch {
   std::vector<Node> nodes_;
   std::vector<uint64_t> heap_;  // rank in the high half, position in the low
 
-  void encode_long(const MergeTable& merges, std::vector<int32_t>& ids);
+  void merge_long(const MergeTable& merges, std::vector<int32_t>& ids);
 };
 
-// Appends the tokens of `word` to `ids`. `byte_ids` gives the token of each byte. Takes time
-// O(n log n) in the length of the word. Throws Error (data) for a word of 2 GiB or more.
-void encode_word(const MergeTable& merges, const std::array<int32_t, 256>& byte_ids,
-                 std::string_view word, WordScratch& scratch, std::vector<int32_t>& ids);
+// Merges the tokens from ids[from] on, one word. Takes time O(n log n) in their number. Throws
+// Error (data) for 2^31 of them or more.
+void merge_tokens(const MergeTable& merges, size_t from, WordScratch& scratch,
+                  std::vector<int32_t>& ids);
 
 }  // namespace cairn

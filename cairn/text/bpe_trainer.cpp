@@ -145,7 +145,7 @@ TokenizerSpec first_tokens(const BpeTrainingOptions& options, std::array<int32_t
 
 void make_merges(PairMerger& merger, const BpeTrainingOptions& options, const Report& report,
                  TokenizerSpec& spec) {
-  StringIds ids;
+  std::unordered_map<std::string, int32_t> ids;
   for (size_t id = 0; id < spec.vocabulary.size(); ++id) {
     ids.emplace(spec.vocabulary[id], static_cast<int32_t>(id));
   }

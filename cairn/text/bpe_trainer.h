@@ -16,7 +16,8 @@
 #include <vector>
 
 #include "cairn/base/thread_team.h"
-#include "cairn/text/tokenizer.h"
+#include "cairn/text/pretokenizer.h"
+#include "cairn/text/tokenizer_spec.h"
 
 namespace cairn {
 

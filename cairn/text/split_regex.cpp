@@ -1,5 +1,6 @@
 #include "cairn/text/split_regex.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -22,42 +23,96 @@ std::string pcre2_message(int code) {
   return reinterpret_cast<const char*>(buffer);
 }
 
-// \s and \S as White_Space; everything else stays.
-std::string with_unicode_spaces(const std::string& pattern) {
-  constexpr std::string_view kSpaces = R"(\p{Z}\x09-\x0d\x{85})";
-  std::string result;
-  bool in_class = false;
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    const char c = pattern[i];
-    if (c == '\\' && i + 1 < pattern.size()) {
-      const char escaped = pattern[++i];
-      if (escaped == 's') {
-        result.append(in_class ? std::string(kSpaces) : "[" + std::string(kSpaces) + "]");
-      } else if (escaped == 'S' && !in_class) {
-        result.append("[^" + std::string(kSpaces) + "]");
-      } else {
-        result.push_back(c);
-        result.push_back(escaped);
-      }
-      continue;
-    }
-    if (c == '[' && !in_class) {
-      in_class = true;
-      result.push_back(c);
-      // A ] that comes first is a member, not the end.
-      if (i + 1 < pattern.size() && pattern[i + 1] == '^') result.push_back(pattern[++i]);
-      if (i + 1 < pattern.size() && pattern[i + 1] == ']') result.push_back(pattern[++i]);
-      continue;
-    }
-    if (c == ']') in_class = false;
-    result.push_back(c);
-  }
-  return result;
-}
+constexpr std::string_view kSpaces = R"(\p{Z}\x09-\x0d\x{85})";
+constexpr std::string_view kWordChars = R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc})";
 
+// Rewrites what PCRE2 reads differently from Oniguruma: \s is White_Space, \w has marks but no
+// other numbers, and a set inside a set adds its members. What has no equal is refused.
+class Translation {
+ public:
+  explicit Translation(const std::string& pattern) : pattern_(pattern) {}
+
+  std::string run() {
+    for (at_ = 0; at_ < pattern_.size(); ++at_) {
+      const char c = pattern_[at_];
+      if (c == '\\' && at_ + 1 < pattern_.size()) {
+        escape(pattern_[++at_]);
+      } else if (c == '[') {
+        open_set();
+      } else if (c == ']' && depth_ > 0) {
+        if (--depth_ == 0) result_.push_back(c);
+      } else if (depth_ > 0 && c == '&' && next_is('&')) {
+        refuse("an intersection of sets");
+      } else if (depth_ == 0 && c == '}' && next_is('+')) {
+        refuse("a quantifier after a quantifier");
+      } else {
+        result_.push_back(c);
+      }
+    }
+    return std::move(result_);
+  }
+
+ private:
+  bool next_is(char c) const { return at_ + 1 < pattern_.size() && pattern_[at_ + 1] == c; }
+
+  [[noreturn]] void refuse(const std::string& found) const {
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "compiling a pre-tokenizer's regular expression",
+                 .subject = pattern_.substr(0, 200),
+                 .expected = "constructs that have an equal in PCRE2",
+                 .found = found + " at offset " + std::to_string(at_)});
+  }
+
+  void escape(char escaped) {
+    const bool negated = escaped == 'S' || escaped == 'W';
+    const bool space = escaped == 's' || escaped == 'S';
+    if (!space && escaped != 'w' && escaped != 'W') {
+      if (escaped == 'h' || escaped == 'H') refuse("\\h");  // a hexadecimal digit, or a blank
+      result_.append({'\\', escaped});
+      if (next_is('{')) {  // \p{L}, \x{24B6}
+        const size_t end = std::min(pattern_.find('}', at_), pattern_.size() - 1);
+        result_.append(pattern_, at_ + 1, end - at_);
+        at_ = end;
+      }
+      return;
+    }
+    const std::string_view members = space ? kSpaces : kWordChars;
+    if (depth_ > 0) {
+      if (negated) refuse(std::string("\\") + escaped + " inside a set");
+      result_.append(members);
+    } else {
+      result_.append(negated ? "[^" : "[").append(members).append("]");
+    }
+  }
+
+  void open_set() {
+    if (depth_ > 0 && next_is(':')) {  // [:alpha:]
+      const size_t end = pattern_.find(":]", at_ + 2);
+      if (end == std::string::npos) refuse("[: without its end");
+      result_.append(pattern_, at_, end + 2 - at_);
+      at_ = end + 1;
+      return;
+    }
+    ++depth_;
+    if (depth_ > 1) {  // its members join those of the set around it
+      if (next_is('^')) refuse("a negated set inside a set");
+      return;
+    }
+    result_.push_back('[');
+    if (next_is('^')) result_.push_back(pattern_[++at_]);
+    if (next_is(']')) result_.append("\\]"), ++at_;  // a ] that comes first is a member
+  }
+
+  const std::string& pattern_;
+  std::string result_;
+  size_t at_ = 0;
+  int depth_ = 0;  // of sets
+};
+
+// What matching needs; one a thread, as making it takes longer than cutting a short text.
 struct MatchState {
-  explicit MatchState(const pcre2_code* code)
-      : data(pcre2_match_data_create_from_pattern(code, nullptr)),
+  MatchState()
+      : data(pcre2_match_data_create(1, nullptr)),
         context(pcre2_match_context_create(nullptr)),
         stack(pcre2_jit_stack_create(kJitStackStart, kJitStackLimit, nullptr)) {
     if (data == nullptr || context == nullptr || stack == nullptr) {
@@ -122,12 +177,12 @@ SplitRegex::SplitRegex(const std::string& pattern)
                   .found = found});
   };
   if (!is_utf8(pattern)) throw problem("bytes that are not UTF-8");
-  const std::string rewritten = with_unicode_spaces(pattern);
+  const std::string rewritten = Translation(pattern).run();
   int code = 0;
   size_t offset = 0;
-  code_->compiled =
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(rewritten.data()), rewritten.size(),
-                    PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &offset, nullptr);
+  code_->compiled = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(rewritten.data()), rewritten.size(),
+                                  PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
+                                  &code, &offset, nullptr);
   if (code_->compiled == nullptr) {
     throw problem(pcre2_message(code) + " at offset " + std::to_string(offset));
   }
@@ -153,7 +208,7 @@ void SplitRegex::split(std::string_view text,
     return offset - kStandInGrowth * invalid_before;
   };
 
-  MatchState state(code_->compiled);
+  thread_local MatchState state;
   size_t done = 0;  // in the original
   const auto emit_to = [&](size_t to, bool matched) {
     const size_t end = original(to);

@@ -1,6 +1,7 @@
 // A regular expression that cuts text into pieces, with Unicode classes: PCRE2 with UTF and UCP,
-// compiled to machine code. Patterns are those of tokenizer.json (Oniguruma's dialect), whose \s is
-// the Unicode property White_Space; PCRE2's is that and U+180E, so \s and \S are rewritten.
+// compiled to machine code. Patterns are those of tokenizer.json (Oniguruma's dialect): where PCRE2
+// would read one differently it is rewritten (\s is the property White_Space, without U+180E), or
+// refused when there is no equal.
 #pragma once
 
 #include <memory>

@@ -3,10 +3,16 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
+#include <variant>
 
 #include "cairn/base/error.h"
-#include "cairn/base/hash.h"
-#include "cairn/text/byte_level.h"
+#include "cairn/text/bpe_model.h"
+#include "cairn/text/decoder.h"
+#include "cairn/text/normalizer.h"
+#include "cairn/text/pretokenizer.h"
+#include "cairn/text/vocabulary.h"
+#include "cairn/text/wordpiece_model.h"
 
 namespace cairn {
 namespace {
@@ -15,6 +21,11 @@ namespace {
 constexpr int32_t kMostIds = 1 << 24;
 // Shorter texts are encoded faster than the cache's memory is cleared.
 constexpr size_t kCacheFromBytes = 8192;
+// Special tokens that end what a model says, whatever its files call end of text.
+constexpr std::array<std::string_view, 12> kEndings = {
+    "<|eot_id|>",    "<|im_end|>", "<|end|>",  "<end_of_turn>",
+    "<|endoftext|>", "<|eom_id|>", "</s>",     "<|end_of_text|>",
+    "<EOT>",         "<|return|>", "<|call|>", "<end_of_utterance>"};
 
 Error bad_tokenizer(std::string subject, std::string expected, std::string found) {
   return Error({.kind = ErrorKind::data,
@@ -45,162 +56,164 @@ bool ends_inside_character(std::string_view bytes, size_t* start) {
   return false;
 }
 
+using Model = std::variant<BpeModel, UnigramModel, WordPieceModel>;
+
+Model model_of(const TokenizerSpec& spec, const Vocabulary& vocabulary) {
+  if (spec.model == TokenizerModel::unigram) return UnigramModel(spec, vocabulary);
+  if (spec.model == TokenizerModel::wordpiece) return WordPieceModel(spec, vocabulary);
+  return BpeModel(spec, vocabulary);
+}
+
 }  // namespace
 
-Tokenizer::Tokenizer(TokenizerSpec spec)
-    : spec_(std::move(spec)), pretokenizer_(spec_.pretokenizer) {
-  index_vocabulary();
+// Everything behind a tokenizer; members refer to those above them.
+struct Tokenizer::Parts {
+  explicit Parts(TokenizerSpec given);
+
+  void index_added();
+  void check_special_ids() const;
+  void find_endings();
+
+  TokenizerSpec spec;
+  Vocabulary vocabulary;
+  Model model;
+  bool byte_level;
+  MetaspaceCuts cuts;
+  Normalizer normalizer;
+  Pretokenizer pretokenizer;
+  TokenDecoder decoder;
+  std::vector<std::string> bytes;      // by id
+  std::vector<bool> special;           // by id
+  std::vector<bool> ending;            // by id
+  StringIndex added_ids;               // by content
+  AddedTokenMatcher raw_added;         // looked for first
+  AddedTokenMatcher normalized_added;  // looked for in what is left, after the normalizer
+  uint64_t fingerprint;
+};
+
+Tokenizer::Parts::Parts(TokenizerSpec given)
+    : spec(std::move(given)),
+      vocabulary(spec),
+      model(model_of(spec, vocabulary)),
+      byte_level(spec.model == TokenizerModel::byte_level_bpe),
+      cuts(vocabulary),
+      normalizer(spec.normalizer),
+      pretokenizer(spec.pretokenizer),
+      decoder(spec.decoder),
+      bytes(spec.vocabulary.size()),
+      fingerprint(fingerprint_of(spec)) {
+  for (size_t id = 0; id < spec.vocabulary.size(); ++id) {
+    if (!spec.vocabulary[id].empty()) bytes[id] = decoder.bytes(spec.vocabulary[id], false);
+  }
   index_added();
-  index_merges();
   check_special_ids();
-  fingerprint_ = compute_fingerprint();
+  find_endings();
 }
 
-void Tokenizer::index_vocabulary() {
-  if (spec_.vocabulary.size() > kMostIds) {
-    throw bad_tokenizer("vocabulary", fmt::format("at most {} tokens", kMostIds),
-                        std::to_string(spec_.vocabulary.size()));
-  }
-  bytes_.resize(spec_.vocabulary.size());
-  ids_.reserve(spec_.vocabulary.size());
-  for (size_t id = 0; id < spec_.vocabulary.size(); ++id) {
-    const std::string& spelling = spec_.vocabulary[id];
-    if (spelling.empty()) continue;
-    const auto [known, added] = ids_.emplace(spelling, static_cast<int32_t>(id));
-    if (!added) {
-      throw bad_tokenizer(fmt::format("token {} \"{}\"", id, spelling), "a spelling of its own",
-                          fmt::format("that of token {}", known->second));
-    }
-    // What is not spelled in the byte-level alphabet stands for its own bytes.
-    bytes_[id] = from_byte_level(spelling).value_or(spelling);
-    if (spec_.ignore_merges) words_.emplace(bytes_[id], static_cast<int32_t>(id));
-  }
-}
-
-void Tokenizer::index_added() {
+void Tokenizer::Parts::index_added() {
   std::vector<AddedToken> raw;
   std::vector<AddedToken> normalized;
-  for (const AddedToken& token : spec_.added) {
+  std::string buffer;
+  for (const AddedToken& token : spec.added) {
     if (token.id < 0 || token.id >= kMostIds) {
       throw bad_tokenizer("added token \"" + token.content + "\"",
                           fmt::format("an id in [0, {})", kMostIds), std::to_string(token.id));
     }
     const auto id = static_cast<size_t>(token.id);
-    const bool in_vocabulary = id < spec_.vocabulary.size() && !spec_.vocabulary[id].empty();
-    if (in_vocabulary && spec_.vocabulary[id] != token.content) {
+    if (vocabulary.has(token.id) && spec.vocabulary[id] != token.content) {
       throw bad_tokenizer(fmt::format("added token {}", id),
-                          "\"" + spec_.vocabulary[id] + "\" as in the vocabulary",
+                          "\"" + spec.vocabulary[id] + "\" as in the vocabulary",
                           "\"" + token.content + "\"");
     }
-    if (!added_ids_.emplace(token.content, token.id).second) {
+    if (added_ids.insert(token.content, token.id) >= 0) {
       throw bad_tokenizer(fmt::format("added token {} \"{}\"", id, token.content),
                           "a content of its own", "the same content twice");
     }
-    if (id >= bytes_.size()) bytes_.resize(id + 1);
-    bytes_[id] = token.content;
-    if (id >= special_.size()) special_.resize(id + 1, false);
-    special_[id] = token.special;
-    (token.normalized ? normalized : raw).push_back(token);
+    if (id >= bytes.size()) bytes.resize(id + 1);
+    // In the byte-level alphabet its letters would be other bytes; it is spelled as it reads.
+    bytes[id] = byte_level ? token.content : decoder.bytes(token.content, false);
+    if (id >= special.size()) special.resize(id + 1, false);
+    special[id] = token.special;
+    if (!token.normalized) {
+      raw.push_back(token);
+      continue;
+    }
+    AddedToken changed = token;
+    changed.content = normalizer.apply(token.content, buffer);
+    if (!changed.content.empty()) normalized.push_back(std::move(changed));
   }
-  special_.resize(bytes_.size(), false);
-  raw_added_ = AddedTokenMatcher(raw);
-  normalized_added_ = AddedTokenMatcher(normalized);
+  special.resize(bytes.size(), false);
+  raw_added = AddedTokenMatcher(raw);
+  normalized_added = AddedTokenMatcher(normalized);
 }
 
-void Tokenizer::index_merges() {
-  const int32_t unknown = spec_.unknown_token.empty() ? -1 : id_of(spec_.unknown_token);
-  if (!spec_.unknown_token.empty() && unknown < 0) {
-    throw bad_tokenizer("unknown token", "a token of the vocabulary", spec_.unknown_token);
-  }
-  for (size_t byte = 0; byte < 256; ++byte) {
-    const auto spelling = to_byte_level(std::string(1, static_cast<char>(byte)));
-    const auto known = ids_.find(spelling);
-    byte_ids_[byte] = known == ids_.end() ? unknown : known->second;
-    if (byte_ids_[byte] < 0) {
-      throw bad_tokenizer("vocabulary", "a token for each byte, or an unknown token",
-                          fmt::format("none for byte {:#04x} (\"{}\")", byte, spelling));
-    }
-  }
-  merges_ = MergeTable(spec_.merges.size());
-  const auto in_vocabulary = [&](int32_t id) {
-    return id >= 0 && static_cast<size_t>(id) < spec_.vocabulary.size() &&
-           !spec_.vocabulary[static_cast<size_t>(id)].empty();
-  };
-  std::string joined;
-  for (size_t rank = 0; rank < spec_.merges.size(); ++rank) {
-    const auto [left, right] = spec_.merges[rank];
-    if (!in_vocabulary(left) || !in_vocabulary(right)) {
-      throw bad_tokenizer(fmt::format("merge {}", rank), "two ids of the vocabulary",
-                          fmt::format("{} and {}", left, right));
-    }
-    joined = spec_.vocabulary[static_cast<size_t>(left)];
-    joined += spec_.vocabulary[static_cast<size_t>(right)];
-    const auto result = ids_.find(joined);
-    if (result == ids_.end()) {
-      throw bad_tokenizer(fmt::format("merge {}", rank), "its result in the vocabulary",
-                          "no token \"" + joined + "\"");
-    }
-    merges_.insert(left, right, {static_cast<uint32_t>(rank), result->second});
-  }
-}
-
-void Tokenizer::check_special_ids() const {
+void Tokenizer::Parts::check_special_ids() const {
   const auto check = [&](int32_t id, const char* what) {
-    if (id < -1 || id >= static_cast<int32_t>(vocab_size())) {
-      throw bad_tokenizer(what, fmt::format("an id below {}", vocab_size()), std::to_string(id));
+    if (id < -1 || id >= static_cast<int32_t>(bytes.size())) {
+      throw bad_tokenizer(what, fmt::format("an id below {}", bytes.size()), std::to_string(id));
     }
   };
-  check(spec_.bos_id, "bos_id");
-  check(spec_.eos_id, "eos_id");
-  check(spec_.pad_id, "pad_id");
-  for (const int32_t id : spec_.prefix) check(id, "prefix");
-  for (const int32_t id : spec_.suffix) check(id, "suffix");
+  check(spec.bos_id, "bos_id");
+  check(spec.eos_id, "eos_id");
+  check(spec.pad_id, "pad_id");
+  for (const int32_t id : spec.prefix) check(id, "prefix");
+  for (const int32_t id : spec.suffix) check(id, "suffix");
+  for (const int32_t id : spec.end_ids) check(id, "end_ids");
 }
 
-uint64_t Tokenizer::compute_fingerprint() const {
-  Hasher hasher;
-  const auto number = [&](int64_t value) { hasher.update(&value, sizeof value); };
-  const auto text = [&](std::string_view value) {
-    number(static_cast<int64_t>(value.size()));
-    hasher.update(value.data(), value.size());
+void Tokenizer::Parts::find_endings() {
+  ending.assign(bytes.size(), false);
+  const auto mark = [&](int32_t id) {
+    if (id >= 0) ending[static_cast<size_t>(id)] = true;
   };
-  number(static_cast<int64_t>(spec_.vocabulary.size()));
-  for (const std::string& token : spec_.vocabulary) text(token);
-  number(static_cast<int64_t>(spec_.merges.size()));
-  for (const auto& [left, right] : spec_.merges) {
-    number(left);
-    number(right);
+  mark(spec.eos_id);
+  for (const int32_t id : spec.end_ids) mark(id);
+  for (const AddedToken& token : spec.added) {
+    const bool known = std::find(kEndings.begin(), kEndings.end(), token.content) != kEndings.end();
+    if (token.special && known) mark(token.id);
   }
-  number(static_cast<int64_t>(spec_.added.size()));
-  for (const AddedToken& token : spec_.added) {
-    number(token.id);
-    text(token.content);
-    number(token.special | token.single_word << 1 | token.lstrip << 2 | token.rstrip << 3 |
-           token.normalized << 4);
-  }
-  for (const PretokenizerStep& step : spec_.pretokenizer) {
-    number(static_cast<int64_t>(step.kind));
-    number(step.individual_digits | step.pattern_is_regex << 1 | step.keep_only_matches << 2);
-    text(step.pattern);
-  }
-  number(spec_.add_prefix_space | spec_.ignore_merges << 1);
-  text(spec_.unknown_token);
-  return hasher.digest();
+}
+
+Tokenizer::Tokenizer(TokenizerSpec spec) : parts_(std::make_shared<Parts>(std::move(spec))) {}
+
+const TokenizerSpec& Tokenizer::spec() const {
+  return parts_->spec;
+}
+
+size_t Tokenizer::vocab_size() const {
+  return parts_->bytes.size();
+}
+
+uint64_t Tokenizer::fingerprint() const {
+  return parts_->fingerprint;
+}
+
+size_t Tokenizer::bytes_without_token() const {
+  const auto* bpe = std::get_if<BpeModel>(&parts_->model);
+  return bpe == nullptr ? 0 : bpe->bytes_without_token();
 }
 
 void Tokenizer::encode(std::string_view text, std::vector<int32_t>& ids, EncodeScratch& scratch,
                        EncodeOptions options) const {
-  if (options.add_special) ids.insert(ids.end(), spec_.prefix.begin(), spec_.prefix.end());
+  const TokenizerSpec& spec = parts_->spec;
+  if (options.add_special) ids.insert(ids.end(), spec.prefix.begin(), spec.prefix.end());
   if (text.size() >= kCacheFromBytes) scratch.cache_.allocate();
-  raw_added_.split(text, options.parse_special, [&](std::string_view piece, int32_t id) {
+  const AddedTokenMatcher::Specials raw{options.parse_special, options.plain};
+  parts_->raw_added.split(text, raw, [&](std::string_view piece, int32_t id) {
     if (id >= 0) return ids.push_back(id);
-    normalized_added_.split(piece, options.parse_special,
-                            [&](std::string_view rest, int32_t found) {
-                              if (found >= 0) return ids.push_back(found);
-                              encode_plain(rest, ids, scratch);
-                            });
+    const auto offset = static_cast<size_t>(piece.data() - text.data());
+    const std::string_view normal = parts_->normalizer.apply(piece, scratch.normalized_);
+    AddedTokenMatcher::Specials rest{options.parse_special, options.plain, offset};
+    // Where the text changed, ranges no longer count its bytes: a range anywhere forbids.
+    if (normal.data() != piece.data() && overlaps(options.plain, {offset, offset + piece.size()})) {
+      rest.parse = false;
+    }
+    parts_->normalized_added.split(normal, rest, [&](std::string_view between, int32_t found) {
+      if (found >= 0) return ids.push_back(found);
+      encode_between(between, offset == 0 && between.data() == normal.data(), ids, scratch);
+    });
   });
-  if (options.add_special) ids.insert(ids.end(), spec_.suffix.begin(), spec_.suffix.end());
+  if (options.add_special) ids.insert(ids.end(), spec.suffix.begin(), spec.suffix.end());
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
@@ -210,78 +223,107 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
   return ids;
 }
 
-void Tokenizer::encode_plain(std::string_view text, std::vector<int32_t>& ids,
-                             EncodeScratch& scratch) const {
-  if (spec_.add_prefix_space && !text.empty() && text.front() != ' ') {
-    std::string prefixed(1, ' ');
-    prefixed.append(text);
-    return encode_segment(prefixed, ids, scratch);
+void Tokenizer::encode_between(std::string_view text, bool at_start, std::vector<int32_t>& ids,
+                               EncodeScratch& scratch) const {
+  const bool keeps_text = parts_->pretokenizer.keeps_text();
+  const char* const text_end = text.data() + text.size();
+  const auto whole_words = [&](std::string_view word) {
+    const char* const readable = keeps_text ? text_end : word.data() + word.size();
+    encode_word(word, readable, ids, scratch);
+  };
+  if (parts_->byte_level) {
+    return parts_->pretokenizer.for_each_word(text, whole_words, at_start);
   }
-  encode_segment(text, ids, scratch);
+  parts_->pretokenizer.for_each_word(
+      text, [&](std::string_view word) { parts_->cuts.for_each(word, whole_words); }, at_start);
 }
 
-void Tokenizer::encode_segment(std::string_view text, std::vector<int32_t>& ids,
-                               EncodeScratch& scratch) const {
-  const char* const end = text.data() + text.size();
-  pretokenizer_.for_each_word(text, [&](std::string_view word) {
-    if (word.size() > WordCache::kLongestWord) return encode_one(word, ids, scratch);
-    const WordCache::Key key = WordCache::key_of(word, end);
+void Tokenizer::encode_word(std::string_view word, const char* readable, std::vector<int32_t>& ids,
+                            EncodeScratch& scratch) const {
+  const bool keep = word.size() <= WordCache::kLongestWord;
+  WordCache::Key key;
+  if (keep) {
+    key = WordCache::key_of(word, readable);
     const std::span<const int32_t> known = scratch.cache_.find(key);
     if (!known.empty()) {
       ids.insert(ids.end(), known.begin(), known.end());
       return;
     }
-    const size_t before = ids.size();
-    encode_one(word, ids, scratch);
-    scratch.cache_.keep(key, std::span(ids).subspan(before));
-  });
-}
-
-void Tokenizer::encode_one(std::string_view word, std::vector<int32_t>& ids,
-                           EncodeScratch& scratch) const {
-  if (spec_.ignore_merges) {
-    const auto whole = words_.find(word);
-    if (whole != words_.end()) return ids.push_back(whole->second);
   }
-  encode_word(merges_, byte_ids_, word, scratch.word_, ids);
+  const size_t before = ids.size();
+  if (const auto* bpe = std::get_if<BpeModel>(&parts_->model)) {
+    bpe->encode(word, scratch.word_, ids);
+  } else if (const auto* unigram = std::get_if<UnigramModel>(&parts_->model)) {
+    unigram->encode(word, scratch.unigram_, ids);
+  } else {
+    std::get<WordPieceModel>(parts_->model).encode(word, ids);
+  }
+  if (keep) scratch.cache_.keep(key, std::span(ids).subspan(before));
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) const {
+  StreamDecoder decoder(*this, skip_special);
   std::string text;
-  for (const int32_t id : ids) {
-    const std::string_view bytes = token_bytes(id);
-    if (!(skip_special && is_special(id))) text.append(bytes);
-  }
+  for (const int32_t id : ids) decoder.append(id, text);
   return text;
 }
 
 std::string_view Tokenizer::token_bytes(int32_t id) const {
-  if (id < 0 || static_cast<size_t>(id) >= bytes_.size()) {
+  const std::vector<std::string>& bytes = parts_->bytes;
+  if (id < 0 || static_cast<size_t>(id) >= bytes.size()) {
     throw Error({.kind = ErrorKind::usage,
                  .doing = "decoding tokens",
-                 .expected = fmt::format("ids in [0, {})", bytes_.size()),
+                 .expected = fmt::format("ids in [0, {})", bytes.size()),
                  .found = std::to_string(id)});
   }
-  return bytes_[static_cast<size_t>(id)];
+  return bytes[static_cast<size_t>(id)];
 }
 
 bool Tokenizer::is_special(int32_t id) const {
-  return id >= 0 && static_cast<size_t>(id) < special_.size() && special_[static_cast<size_t>(id)];
+  return id >= 0 && static_cast<size_t>(id) < parts_->special.size() &&
+         parts_->special[static_cast<size_t>(id)];
+}
+
+bool Tokenizer::ends_text(int32_t id) const {
+  return id >= 0 && static_cast<size_t>(id) < parts_->ending.size() &&
+         parts_->ending[static_cast<size_t>(id)];
 }
 
 int32_t Tokenizer::id_of(std::string_view spelling) const {
-  const auto added = added_ids_.find(spelling);
-  if (added != added_ids_.end()) return added->second;
-  const auto known = ids_.find(spelling);
-  return known == ids_.end() ? -1 : known->second;
+  const int32_t added = parts_->added_ids.find(spelling);
+  return added >= 0 ? added : parts_->vocabulary.find(spelling);
+}
+
+StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool skip_special, bool continues)
+    : tokenizer_(&tokenizer),
+      skip_special_(skip_special),
+      first_(!continues),
+      strip_left_(continues ? 0 : tokenizer.parts_->decoder.text_strip().count) {}
+
+void StreamDecoder::append(int32_t id, std::string& text) {
+  const std::string_view inside = tokenizer_->token_bytes(id);
+  if (skip_special_ && tokenizer_->is_special(id)) return;
+  if (!first_ && strip_left_ == 0) {
+    text.append(inside);
+    return;
+  }
+  const Tokenizer::Parts& parts = *tokenizer_->parts_;
+  const bool differs = first_ && parts.decoder.first_differs() && parts.vocabulary.has(id);
+  first_ = false;
+  const std::string token =
+      differs ? parts.decoder.bytes(parts.vocabulary.spelling(id), true) : std::string(inside);
+  const TokenDecoder::Strip strip{parts.decoder.text_strip().content, strip_left_};
+  const std::string_view left = strip_start(token, strip);
+  text.append(left);
+  strip_left_ = left.empty() && strip_left_ > 0
+                    ? strip_left_ - std::min(strip_left_, token.size() / strip.content.size())
+                    : 0;
 }
 
 std::string StreamDecoder::push(int32_t id) {
-  const std::string_view bytes = tokenizer_->token_bytes(id);
-  if (skip_special_ && tokenizer_->is_special(id)) return {};
   std::string text = std::move(held_);
   held_.clear();
-  text.append(bytes);
+  append(id, text);
   size_t start = 0;
   if (ends_inside_character(text, &start)) {
     held_ = text.substr(start);

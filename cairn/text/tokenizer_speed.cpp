@@ -9,6 +9,7 @@
 #include "cairn/base/error.h"
 #include "cairn/base/function_ref.h"
 #include "cairn/base/median.h"
+#include "cairn/text/tokenizer.h"
 
 namespace cairn {
 namespace {

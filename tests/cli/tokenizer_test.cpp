@@ -8,6 +8,7 @@
 #include "cairn/base/error.h"
 #include "cairn/base/file.h"
 #include "cairn/cli/program.h"
+#include "cairn/text/char_classes.h"
 #include "cairn/text/tokenizer_json.h"
 
 namespace cairn {

@@ -5,6 +5,7 @@
 
 #include "cairn/base/error.h"
 #include "cairn/text/byte_level.h"
+#include "cairn/text/tokenizer.h"
 
 namespace cairn {
 namespace {

@@ -26,6 +26,10 @@ Pretokenizer gpt2_by_pcre2() {
 Pretokenizer smollm_by_pcre2() {
   return Pretokenizer({regex_step(R"(\p{N})"), regex_step(kGpt2Pattern)});
 }
+// The pattern in a group, so that it is not known by hand.
+Pretokenizer through_pcre2(std::string_view pattern) {
+  return Pretokenizer({regex_step("(?:" + std::string(pattern) + ")")});
+}
 
 struct Pair {
   Pretokenizer by_hand;
@@ -37,6 +41,10 @@ std::vector<Pair>& pairs() {
     std::vector<Pair> made;
     made.push_back({Pretokenizer(Pretokenizer::gpt2()), gpt2_by_pcre2()});
     made.push_back({Pretokenizer(Pretokenizer::smollm()), smollm_by_pcre2()});
+    made.push_back(
+        {Pretokenizer(Pretokenizer::by_regex(kLlama3Pattern)), through_pcre2(kLlama3Pattern)});
+    made.push_back(
+        {Pretokenizer(Pretokenizer::by_regex(kQwen2Pattern)), through_pcre2(kQwen2Pattern)});
     return made;
   }();
   return both;
@@ -155,6 +163,7 @@ TEST(Pretokenizer, CutsBeforeABlankChangeNoWord) {
       const bool allowed = (text[cut] == ' ' || text[cut] == '\n') && text[cut - 1] > ' ';
       if (!allowed) continue;
       for (const Pair& pair : pairs()) {
+        if (!pair.by_hand.cuts_before_space()) continue;
         Words apart = words_of(pair.by_hand, std::string_view(text).substr(0, cut));
         const Words rest = words_of(pair.by_hand, std::string_view(text).substr(cut));
         apart.insert(apart.end(), rest.begin(), rest.end());
@@ -178,8 +187,10 @@ TEST(Pretokenizer, StringPatternsAreTakenLiterally) {
 }
 
 TEST(Pretokenizer, RemovedWithInvertKeepsOnlyMatches) {
-  const Pretokenizer split(
-      {{.kind = PretokenizerStep::Kind::split, .pattern = "[a-z]+", .keep_only_matches = true}});
+  const Pretokenizer split({{.kind = PretokenizerStep::Kind::split,
+                             .pattern = "[a-z]+",
+                             .behavior = PretokenizerStep::Behavior::removed,
+                             .invert = true}});
   EXPECT_THAT(words_of(split, "ab1cd--e"), ElementsAre("ab", "cd", "e"));
 }
 

@@ -196,7 +196,8 @@ TEST(Tokenizer, PrefixAndSuffixComeOnRequest) {
 
 TEST(Tokenizer, APrefixBlankIsAddedOnlyWhereNoneIs) {
   TokenizerSpec spec = trained_spec();
-  spec.add_prefix_space = true;
+  spec.pretokenizer.insert(spec.pretokenizer.begin(),
+                           {.kind = PretokenizerStep::Kind::prefix_blank});
   const Tokenizer tokenizer(spec);
   EXPECT_EQ(tokenizer.encode("fox"), trained().encode(" fox"));
   EXPECT_EQ(tokenizer.encode(" fox"), trained().encode(" fox"));
@@ -236,9 +237,17 @@ TEST(Tokenizer, RefusesPartsThatDoNotFit) {
   spec = trained_spec();
   spec.eos_id = 100000;
   EXPECT_THAT(refusal(spec), HasSubstr("eos_id"));
-  spec = trained_spec(257);
-  spec.vocabulary.back().clear();
-  EXPECT_THAT(refusal(spec), HasSubstr("0xad"));
+}
+
+TEST(Tokenizer, AByteThatHasNoTokenIsUnknownOrCounted) {
+  TokenizerSpec spec = trained_spec(257);
+  spec.vocabulary.back().clear();  // of byte 0xad
+  EXPECT_EQ(trained().bytes_without_token(), 0u);
+  EXPECT_EQ(Tokenizer(spec).bytes_without_token(), 1u);
+  EXPECT_EQ(Tokenizer(spec).encode("a\xad"), Tokenizer(spec).encode("a"));
+  spec.unknown_token = "b";
+  EXPECT_EQ(Tokenizer(spec).bytes_without_token(), 0u);
+  EXPECT_EQ(Tokenizer(spec).encode("a\xad"), Tokenizer(spec).encode("ab"));
 }
 
 TEST(Tokenizer, DecodingRefusesUnknownIds) {

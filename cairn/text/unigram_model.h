@@ -1,0 +1,55 @@
+// Unigram language model tokens (Kudo 2018, arXiv:1804.10959): of all cuts of a word into tokens,
+// the one with the highest sum of scores, found by the Viterbi algorithm. Scores are summed in
+// double; among equals the one found first stays, as in SentencePiece and the HF library.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "cairn/text/vocabulary.h"
+
+namespace cairn {
+
+// Working memory: one a thread.
+struct UnigramScratch {
+  struct Step {
+    double score = 0;  // of the best cut that ends here
+    int32_t id = 0;    // of its last token; -1: an unknown character
+    uint32_t length = 0;
+  };
+  std::vector<Step> steps;  // by byte, one more than the word has
+  std::vector<UnigramScratch::Step> path;
+};
+
+// Borrows the vocabulary, which must outlive it. Immutable after construction.
+class UnigramModel {
+ public:
+  // Throws Error (data) for scores that are not as many as tokens, or not finite.
+  UnigramModel(const TokenizerSpec& spec, const Vocabulary& vocabulary);
+
+  // Appends the tokens of a word. Throws Error (data) for a word of 2 GiB or more.
+  void encode(std::string_view word, UnigramScratch& scratch, std::vector<int32_t>& ids) const;
+
+ private:
+  static constexpr uint32_t kNone = 0xFFFFFFFF;
+  struct Node {
+    uint32_t first = 0;  // of its children, which are neighbours in nodes_, sorted by label
+    uint16_t count = 0;  // of its children
+    uint8_t label = 0;
+    int32_t id = -1;  // of the token that ends here
+  };
+  void build_trie();
+  uint32_t child(uint32_t node, uint8_t label) const;
+  void try_tokens(std::string_view word, size_t at, size_t char_length,
+                  UnigramScratch& scratch) const;
+
+  const Vocabulary* vocabulary_;
+  const std::vector<double>* scores_;
+  double unknown_score_ = 0;
+  std::vector<Node> nodes_;            // the root is 0
+  std::array<uint32_t, 256> roots_{};  // the root's children by label; 0: none
+};
+
+}  // namespace cairn
