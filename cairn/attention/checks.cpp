@@ -59,6 +59,16 @@ void check_parameters(std::string_view doing, const std::vector<ParameterSpec>& 
     check_shape(doing, specs[i].name, {element_count(specs[i].shape)}, {parameters[i].size});
 }
 
+void check_positions(std::string_view doing, View1<const int32_t> positions, size_t tokens,
+                     size_t context_length) {
+  check_shape(doing, "positions", {tokens}, {positions.size});
+  for (const int32_t position : positions)
+    if (position < 0 || static_cast<size_t>(position) >= context_length)
+      refuse(doing, "positions",
+             "0 to " + std::to_string(context_length) + " (context length), end excluded",
+             std::to_string(position));
+}
+
 void check_offsets(std::string_view doing, View1<const int32_t> offsets, size_t tokens,
                    EmptySequences empty) {
   const auto wrong = [&](const std::string& found) {

@@ -28,6 +28,10 @@ void check_queries_keys_values(std::string_view doing, const AttentionGeometry& 
 void check_parameters(std::string_view doing, const std::vector<ParameterSpec>& specs,
                       std::span<const View1<const float>> parameters);
 
+// A position in [0, context_length) for each token.
+void check_positions(std::string_view doing, View1<const int32_t> positions, size_t tokens,
+                     size_t context_length);
+
 enum class EmptySequences { refused, allowed };
 // Offsets that rise (or stay, where empty sequences are allowed) from 0 to `tokens`.
 void check_offsets(std::string_view doing, View1<const int32_t> offsets, size_t tokens,

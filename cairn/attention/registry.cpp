@@ -1,6 +1,7 @@
 // The rooms. A new mechanism adds one line here.
 #include <array>
 
+#include "cairn/attention/fox/fox.h"
 #include "cairn/attention/mechanism.h"
 #include "cairn/attention/softmax/softmax.h"
 #include "cairn/base/error.h"
@@ -24,6 +25,7 @@ struct RoomEntry {
 
 constexpr std::array kRooms = {
     RoomEntry{"softmax", make<SoftmaxAttention>},
+    RoomEntry{"fox", make<FoxAttention>},
 };
 
 }  // namespace

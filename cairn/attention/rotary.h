@@ -1,12 +1,31 @@
 // Rotary position embedding (Su et al. 2021, arXiv:2104.09864) in the half-split order of Hugging
 // Face models: for i < dim / 2, the pair (x[i], x[i + dim / 2]) turns by the angle
-// position * theta^(-2 i / dim).
+// position * frequency[i], with frequency[i] = theta^(-2 i / dim) unless scaled.
 #pragma once
 
 #include <cstddef>
 #include <vector>
 
 namespace cairn {
+
+// How frequencies are slowed so that a model reads further than it was trained.
+struct RotaryScaling {
+  enum class Kind {
+    none,
+    ntk,     // theta grows to theta * factor^(dim / (dim - 2)); dim of 4 or more
+    llama3,  // slow frequencies are divided by factor, fast ones kept, between them a blend
+  };
+  Kind kind = Kind::none;
+  double factor = 1;  // 1 or more: how many times longer
+  // llama3: a frequency is fast when it turns high_turns times or more within the original context,
+  // slow when low_turns times or less.
+  double low_turns = 1;
+  double high_turns = 4;
+  double original_context = 8192;
+};
+
+// The frequencies [dim / 2] in radians a token.
+std::vector<double> rotary_frequencies(size_t dim, double theta, const RotaryScaling& scaling = {});
 
 // Cosines and sines in two levels, so that the table stays in cache for any context: the angle of a
 // position is the sum of those of its multiple of kStep and of its remainder. Angles are computed
@@ -16,19 +35,20 @@ class RotaryTable {
   static constexpr size_t kStep = 64;
 
   // For positions below `positions`; `dim` is even.
-  RotaryTable(size_t dim, double theta, size_t positions);
+  RotaryTable(size_t dim, double theta, size_t positions)
+      : RotaryTable(rotary_frequencies(dim, theta), positions) {}
+  RotaryTable(std::vector<double> frequencies, size_t positions);
 
-  size_t dim() const { return 2 * half_; }
+  size_t dim() const { return 2 * frequencies_.size(); }
   size_t positions() const { return positions_; }
+  const std::vector<double>& frequencies() const { return frequencies_; }
   // cos [half], then sin [half], of the angle of position - position % kStep.
-  const float* coarse(size_t position) const {
-    return coarse_.data() + position / kStep * 2 * half_;
-  }
+  const float* coarse(size_t position) const { return coarse_.data() + position / kStep * dim(); }
   // The same of position % kStep.
-  const float* fine(size_t position) const { return fine_.data() + position % kStep * 2 * half_; }
+  const float* fine(size_t position) const { return fine_.data() + position % kStep * dim(); }
 
  private:
-  size_t half_;
+  std::vector<double> frequencies_;
   size_t positions_;
   std::vector<float> coarse_;  // [positions / kStep + 1, 2, half]
   std::vector<float> fine_;    // [kStep, 2, half]

@@ -1,27 +1,8 @@
 #include "cairn/base/error.h"
-#include "tests/attention/harness.h"
+#include "tests/attention/feeding.h"
 
 namespace cairn::attention_test {
 namespace {
-
-AttentionInputs slice(const Case& c, size_t begin, size_t count) {
-  AttentionInputs in = c.inputs();
-  in.q = tokens_of(in.q, begin, count);
-  in.k = tokens_of(in.k, begin, count);
-  in.v = tokens_of(in.v, begin, count);
-  return in;
-}
-
-// Feeds the tokens [begin, end) of `c` to the cache in random pieces of 1 to `longest`.
-void feed(Case& c, AttentionCache& cache, size_t begin, size_t end, size_t longest, uint64_t seed,
-          ThreadTeam& team) {
-  const RandomStream stream(seed, "split");
-  while (begin < end) {
-    const size_t count = std::min(end - begin, 1 + stream.below(longest, begin));
-    cache.append_and_attend(slice(c, begin, count), tokens_of(c.out.view(), begin, count), team);
-    begin += count;
-  }
-}
 
 std::vector<double> reference(const Case& c) {
   return c.attention->reference_forward(c.reference_inputs(), c.layout());
@@ -39,7 +20,7 @@ TEST(SoftmaxCache, AnySplitGivesTheFullForward) {
               .dtype = dtype,
               .gap = 3});
       const auto cache = c.attention->make_cache(700, dtype);
-      feed(c, *cache, 0, 700, longest, longest, team);
+      feed_pieces(c, *cache, 0, 700, longest, longest, team);
       EXPECT_EQ(cache->length(), 700U);
       EXPECT_LT(relative_error(c.out.values(), reference(c)), dtype == DType::f32 ? 1e-5 : 1.2e-2)
           << dtype_name(dtype) << " pieces up to " << longest;
@@ -54,7 +35,7 @@ TEST(SoftmaxCache, WorksAtOddHeadSizes) {
     p.options.values["position"] = std::string("none");
     Case c(p);
     const auto cache = c.attention->make_cache(100, DType::f32);
-    feed(c, *cache, 0, 90, 12, dim, team);
+    feed_pieces(c, *cache, 0, 90, 12, dim, team);
     EXPECT_LT(relative_error(c.out.values(), reference(c)), 1e-5) << dim;
   }
 }
@@ -65,7 +46,7 @@ TEST(SoftmaxCache, KeepsBf16ForF32Callers) {
   const auto cache = c.attention->make_cache(100, DType::bf16);
   const auto full = c.attention->make_cache(100, DType::f32);
   EXPECT_EQ(2 * cache->bytes(), full->bytes());
-  feed(c, *cache, 0, 100, 1, 1, team);
+  feed_pieces(c, *cache, 0, 100, 1, 1, team);
   EXPECT_LT(relative_error(c.out.values(), reference(c)), 1e-2);
 }
 
@@ -74,8 +55,8 @@ TEST(SoftmaxCache, GivesTheSameBitsWith1And3Threads) {
   Case one({.heads = 4, .kv_heads = 2, .lengths = {600}}), three(one.problem);
   const auto a = one.attention->make_cache(600, DType::f32);
   const auto b = three.attention->make_cache(600, DType::f32);
-  feed(one, *a, 0, 600, 90, 5, single);
-  feed(three, *b, 0, 600, 90, 5, several);
+  feed_pieces(one, *a, 0, 600, 90, 5, single);
+  feed_pieces(three, *b, 0, 600, 90, 5, several);
   EXPECT_EQ(one.out.bytes(), three.out.bytes());
 }
 
@@ -83,11 +64,11 @@ TEST(SoftmaxCache, TruncatedContinuesAsIfNothingHadFollowed) {
   ThreadTeam team(1);
   Case c({.lengths = {120}});
   const auto cache = c.attention->make_cache(150, DType::f32);
-  feed(c, *cache, 0, 120, 40, 1, team);
+  feed_pieces(c, *cache, 0, 120, 40, 1, team);
   cache->truncate(50);
   EXPECT_EQ(cache->length(), 50U);
   Rows wrong(30, 1, 16, DType::f32, 0);
-  feed(c, *cache, 50, 120, 9, 2, team);
+  feed_pieces(c, *cache, 50, 120, 9, 2, team);
   EXPECT_LT(relative_error(c.out.values(), reference(c)), 1e-5);
   EXPECT_THROW(cache->truncate(121), Error);
 }
@@ -96,14 +77,14 @@ TEST(SoftmaxCache, ForksAreIndependent) {
   ThreadTeam team(1);
   Case c({.heads = 4, .kv_heads = 2, .lengths = {100}});
   const auto cache = c.attention->make_cache(100, DType::f32);
-  feed(c, *cache, 0, 60, 60, 1, team);
+  feed_pieces(c, *cache, 0, 60, 60, 1, team);
   const auto fork = cache->fork();
   EXPECT_EQ(fork->length(), 60U);
   Case other(c.problem);
   other.k.fill(RandomStream(9, "other"), 3);
   other.v.fill(RandomStream(9, "other"), 3);
-  feed(other, *cache, 60, 100, 5, 1, team);
-  feed(c, *fork, 60, 100, 5, 1, team);
+  feed_pieces(other, *cache, 60, 100, 5, 1, team);
+  feed_pieces(c, *fork, 60, 100, 5, 1, team);
   EXPECT_LT(relative_error(c.out.values(), reference(c)), 1e-5);
 }
 
@@ -111,11 +92,11 @@ TEST(SoftmaxCache, RefusesMoreThanItsCapacityAndStaysAsItWas) {
   ThreadTeam team(1);
   Case c({.lengths = {50}});
   const auto cache = c.attention->make_cache(40, DType::f32);
-  feed(c, *cache, 0, 30, 30, 1, team);
-  EXPECT_THROW(cache->append_and_attend(slice(c, 30, 11), tokens_of(c.out.view(), 30, 11), team),
-               Error);
+  feed_pieces(c, *cache, 0, 30, 30, 1, team);
+  EXPECT_THROW(
+      cache->append_and_attend(inputs_of(c, 30, 11), tokens_of(c.out.view(), 30, 11), team), Error);
   EXPECT_EQ(cache->length(), 30U);
-  cache->append_and_attend(slice(c, 30, 10), tokens_of(c.out.view(), 30, 10), team);
+  cache->append_and_attend(inputs_of(c, 30, 10), tokens_of(c.out.view(), 30, 10), team);
   EXPECT_EQ(cache->length(), 40U);
 }
 
@@ -125,7 +106,7 @@ TEST(SoftmaxCache, RefusesPositionsBeyondTheContext) {
   p.context = 40;
   Case c(p);
   const auto cache = c.attention->make_cache(100, DType::f32);
-  EXPECT_THROW(cache->append_and_attend(slice(c, 0, 50), c.out.view(), team), Error);
+  EXPECT_THROW(cache->append_and_attend(inputs_of(c, 0, 50), c.out.view(), team), Error);
   EXPECT_EQ(cache->length(), 0U);
 }
 

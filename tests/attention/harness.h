@@ -68,6 +68,10 @@ class Rows {
     view.head_stride = dim_;
     return view;
   }
+  // Of one head.
+  AnyView2 matrix() const {
+    return {const_cast<std::byte*>(memory_.data()), dtype_, tokens_, heads_ * dim_, stride_};
+  }
   // Every byte, those between rows too.
   std::vector<std::byte> bytes() const { return {memory_.data(), memory_.data() + memory_.size()}; }
 
@@ -137,6 +141,8 @@ class Case {
         q(tokens, p.heads, p.head_dim, p.dtype, p.gap),
         k(tokens, p.kv_heads, p.head_dim, p.dtype, p.gap),
         v(tokens, p.kv_heads, p.value_dim, p.dtype, p.gap),
+        x(tokens, 1, p.heads * p.head_dim, p.dtype, p.gap),
+        dx(tokens, 1, p.heads * p.head_dim, DType::f32, p.gap),
         out(tokens, p.heads, p.value_dim, p.dtype, p.gap),
         dout(tokens, p.heads, p.value_dim, p.dtype, p.gap),
         dq(tokens, p.heads, p.head_dim, p.dtype, p.gap),
@@ -146,6 +152,7 @@ class Case {
     q.fill(RandomStream(1, "q"), p.amplitude);
     k.fill(RandomStream(1, "k"), p.amplitude);
     v.fill(RandomStream(1, "v"), 1);
+    x.fill(RandomStream(1, "x"), 1);
     dout.fill(RandomStream(1, "dout"), 1);
     // Rubbish in what is overwritten.
     for (Rows* rows : {&out, &dq, &dk, &dv}) rows->fill(RandomStream(1, "rubbish"), 100);
@@ -158,6 +165,7 @@ class Case {
 
   AttentionInputs inputs() const {
     AttentionInputs in;
+    in.x = x.matrix();
     in.q = q.view();
     in.k = k.view();
     in.v = v.view();
@@ -168,7 +176,7 @@ class Case {
     return {{offsets.data(), offsets.size()}, {positions.data(), positions.size()}};
   }
   AttentionMechanism::Reference reference_inputs() const {
-    AttentionMechanism::Reference in{{}, q.values(), k.values(), v.values(), {}};
+    AttentionMechanism::Reference in{x.values(), q.values(), k.values(), v.values(), {}};
     for (const auto& values : parameters.values)
       in.parameters.emplace_back(values.begin(), values.end());
     return in;
@@ -182,6 +190,7 @@ class Case {
   }
   void backward(ThreadTeam& team) {
     AttentionGradients gradients;
+    gradients.dx = dx.matrix().as<float>();
     gradients.dq = dq.view();
     gradients.dk = dk.view();
     gradients.dv = dv.view();
@@ -195,15 +204,15 @@ class Case {
   Problem problem;
   std::unique_ptr<AttentionMechanism> attention;
   size_t tokens;
-  Rows q, k, v, out, dout, dq, dk, dv;
+  Rows q, k, v, x, dx, out, dout, dq, dk, dv;
   Parameters parameters;
   std::vector<int32_t> offsets, positions;
   AlignedBuffer saved, workspace;
 };
 
 struct Errors {
-  double out, dq, dk, dv, parameters;
-  double worst() const { return std::max({out, dq, dk, dv, parameters}); }
+  double out, dq, dk, dv, dx, parameters;
+  double worst() const { return std::max({out, dq, dk, dv, dx, parameters}); }
 };
 
 // Forward and backward against the reference.
@@ -221,8 +230,11 @@ inline Errors errors_of(const Problem& problem, int threads = 1) {
   std::vector<double> parameters;
   for (const auto& values : grad.parameters)
     parameters.insert(parameters.end(), values.begin(), values.end());
-  return {relative_error(c.out.values(), out), relative_error(c.dq.values(), grad.q, floor),
-          relative_error(c.dk.values(), grad.k, floor), relative_error(c.dv.values(), grad.v),
+  return {relative_error(c.out.values(), out),
+          relative_error(c.dq.values(), grad.q, floor),
+          relative_error(c.dk.values(), grad.k, floor),
+          relative_error(c.dv.values(), grad.v),
+          relative_error(c.dx.values(), grad.x, floor),
           relative_error(joined(c.parameters.gradients), parameters)};
 }
 

@@ -88,6 +88,7 @@ Scratch take_scratch(Arena& arena, const AttentionGeometry& g, const TileKernel&
 // A tile of queries against a tile of keys, no later than it.
 struct TilePair {
   size_t query_tile = 0, key_tile = 0;
+  size_t head = 0;     // of the queries
   size_t queries = 0;  // real ones
   size_t columns = 0;  // the same, padded
   size_t keys = 0;     // that any query can see, made even
@@ -117,7 +118,8 @@ class Backward {
 
  private:
   void load_queries(size_t query_head, size_t t, const Scratch& s) const;
-  TilePair pair_of(size_t slot, size_t query_tile, size_t key_tile) const;
+  TilePair pair_of(size_t slot, size_t head, size_t query_tile, size_t key_tile) const;
+  BiasTile bias_tile(const TilePair& p) const;
   // Weights and score gradients of a pair of tiles.
   void recompute(const TilePair& p, const Scratch& s) const;
   // What they add to dv, dk and dq.
@@ -174,8 +176,9 @@ void Backward::load_queries(size_t query_head, size_t t, const Scratch& s) const
   std::copy_n(task_.log2_sum + query_head * task_.q.tokens + token, tokens, s.log2_sum);
 }
 
-TilePair Backward::pair_of(size_t slot, size_t query_tile, size_t key_tile) const {
+TilePair Backward::pair_of(size_t slot, size_t head, size_t query_tile, size_t key_tile) const {
   TilePair p;
+  p.head = head;
   p.query_tile = query_tile;
   p.key_tile = key_tile;
   p.queries = task_.plan.tile[query_tile].tokens;
@@ -188,7 +191,19 @@ TilePair Backward::pair_of(size_t slot, size_t query_tile, size_t key_tile) cons
   return p;
 }
 
+BiasTile Backward::bias_tile(const TilePair& p) const {
+  return {.head = p.head,
+          .query = static_cast<size_t>(task_.plan.tile[p.query_tile].token),
+          .queries = p.queries,
+          .query_slot = p.query_tile * kTile,
+          .key_tile = task_.plan.tile[p.key_tile],
+          .key_slot = p.key_tile * kTile,
+          .keys = p.keys,
+          .columns = p.columns};
+}
+
 void Backward::recompute(const TilePair& p, const Scratch& s) const {
+  if (task_.bias) task_.bias.fill(bias_tile(p), task_.scale, s.scores);
   product_of_scores(kernel_,
                     {.rows = p.keys,
                      .columns = p.columns,
@@ -200,7 +215,7 @@ void Backward::recompute(const TilePair& p, const Scratch& s) const {
                      .b_depth = kTile,
                      .c = s.scores,
                      .c_row = kTile,
-                     .accumulate = false},
+                     .accumulate = bool{task_.bias}},
                     p.diagonal);
   product_of_scores(kernel_,
                     {.rows = p.keys,
@@ -227,10 +242,17 @@ void Backward::recompute(const TilePair& p, const Scratch& s) const {
                    .delta = s.delta,
                    .weights_by_key = s.weights_by_key,
                    .dscores_by_key = s.dscores_by_key,
-                   .dscores_by_query = s.dscores_by_query});
+                   .dscores_by_query = s.dscores_by_query,
+                   .keep_dscores = task_.dpotential != nullptr});
 }
 
 void Backward::gather(size_t slot, size_t query, const TilePair& p, const Scratch& s) const {
+  if (task_.dpotential != nullptr) {
+    double* of_head = task_.dpotential + p.head * task_.q.tokens;
+    add_potential_gradients(bias_tile(p), s.dweights, p.diagonal,
+                            of_head + task_.plan.tile[p.query_tile].token,
+                            of_head + task_.plan.tile[p.key_tile].token);
+  }
   product_by_key(kernel_,
                  {.rows = p.keys,
                   .columns = value_width_,
@@ -277,13 +299,16 @@ void Backward::work(size_t slot, size_t head, const BlockPair& pair, const Scrat
   for (size_t i = 0; i < group_; ++i) {
     for (int32_t n = 0; n < pair.query_tiles; ++n) {
       const size_t query_tile = pair.query_tile + n;
-      const size_t seen = task_.plan.tile[query_tile].first_key / kTile;
+      const size_t query_head = head * group_ + i;
+      size_t seen = task_.plan.tile[query_tile].first_key / kTile;
+      if (task_.first_tile != nullptr)
+        seen = std::max<size_t>(seen, task_.first_tile[query_head * task_.plan.tiles + query_tile]);
       const size_t begin = std::max<size_t>(pair.key_tile, seen);
       const size_t end = std::min(key_end, query_tile + 1);
       if (begin >= end) continue;
-      load_queries(head * group_ + i, query_tile, s);
+      load_queries(query_head, query_tile, s);
       for (size_t t = begin; t < end; ++t) {
-        const TilePair pair_of_tiles = pair_of(slot, query_tile, t);
+        const TilePair pair_of_tiles = pair_of(slot, query_head, query_tile, t);
         recompute(pair_of_tiles, s);
         gather(slot, slot * group_ + i, pair_of_tiles, s);
       }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cairn/attention/plan.h"
+#include "cairn/attention/softmax/bias.h"
 #include "cairn/attention/tile.h"
 
 namespace cairn {
@@ -11,8 +12,11 @@ struct BackwardTask {
   AnyView3 dq, dk, dv;
   RotaryRows rotary;  // positions by token
   float scale = 1;
+  ScoreBias bias;
+  double* dpotential = nullptr;  // [heads, tokens], added to; null: not wanted
   TilePlan plan;
-  const float* log2_sum = nullptr;  // [heads, tokens], from forward
+  const int32_t* first_tile = nullptr;  // [heads, tiles], as in forward
+  const float* log2_sum = nullptr;      // [heads, tokens], from forward
 };
 
 // Bytes of workspace beside the plan.

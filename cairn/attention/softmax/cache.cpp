@@ -1,18 +1,20 @@
-// Keys and values of one sequence during generation. Keys are kept rotated, so a step rotates only
-// what is new. Prompts go through the blockwise pass, single tokens through decode.h.
+#include "cairn/attention/softmax/cache.h"
+
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 
+#include "cairn/attention/checks.h"
 #include "cairn/attention/softmax/decode.h"
 #include "cairn/attention/softmax/forward.h"
-#include "cairn/attention/softmax/softmax.h"
+#include "cairn/attention/softmax/prune.h"
 #include "cairn/base/error.h"
-#include "cairn/base/memory.h"
 
 namespace cairn {
 namespace {
 
+constexpr std::string_view kAppending = "appending to an attention cache";
 constexpr size_t kBlockwiseFrom = 8;  // new tokens; below, packing all keys does not pay
 constexpr size_t kRange = 256;        // keys of one unit of a decode step
 
@@ -33,86 +35,109 @@ AnyView3 first_tokens(AnyView3 view, size_t tokens) {
   return view;
 }
 
-[[noreturn]] void refuse(std::string doing, std::string subject, std::string expected,
+[[noreturn]] void refuse(std::string_view doing, std::string subject, std::string expected,
                          std::string found) {
   throw Error({.kind = ErrorKind::usage,
-               .doing = std::move(doing),
+               .doing = std::string(doing),
                .subject = std::move(subject),
                .expected = std::move(expected),
                .found = std::move(found)});
 }
 
-class SoftmaxCache : public AttentionCache {
- public:
-  SoftmaxCache(const SoftmaxAttention& attention, size_t capacity, DType dtype)
-      : attention_(attention), g_(attention.geometry()), capacity_(capacity), dtype_(dtype) {
-    if (dtype != DType::f32 && dtype != DType::bf16)
-      refuse("making an attention cache", "type", "f32 or bf16", std::string(dtype_name(dtype)));
-    const size_t rows = capacity * g_.kv_heads * dtype_size(dtype);
-    keys_ = AlignedBuffer(rows * g_.head_dim);
-    values_ = AlignedBuffer(rows * g_.value_dim);
-    positions_.resize(capacity);
-    std::iota(positions_.begin(), positions_.end(), 0);
-  }
+void write_row(const float* from, const AnyView2& to) {
+  if (to.dtype == DType::f32)
+    std::copy_n(from, to.cols, static_cast<float*>(to.data));
+  else
+    std::transform(from, from + to.cols, static_cast<bf16*>(to.data), bf16::from_float);
+}
 
-  size_t length() const override { return length_; }
-  size_t bytes() const override { return keys_.size() + values_.size() + workspace_.size(); }
-  void append_and_attend(const AttentionInputs& inputs, AnyView3 out, ThreadTeam& team) override;
-  void truncate(size_t length) override;
-  std::unique_ptr<AttentionCache> fork() const override;
-
- private:
-  AnyView3 key_view() const {
-    return cache_view(keys_, dtype_, capacity_, g_.kv_heads, g_.head_dim);
+// The scratch of one step. Part p of head h lies at p * heads + h.
+struct StepSpace {
+  StepSpace(Arena& arena, const AttentionGeometry& g, size_t ranges, int threads, bool biased) {
+    const size_t group = g.heads / g.kv_heads;
+    rotated = arena.take<float>(kTile * padded_width(g.head_dim));
+    queries = arena.take<float>(g.heads * g.head_dim);
+    maximum = arena.take<float>(ranges * g.heads);
+    sum = arena.take<float>(ranges * g.heads);
+    parts = arena.take<float>(ranges * g.heads * g.value_dim);
+    merged = arena.take<float>(g.value_dim);
+    scores = arena.take<float>(group * kRange * threads);
+    if (biased) bias = arena.take<float>(group * kRange * threads);
+    first_key = arena.take<size_t>(g.kv_heads);
   }
-  AnyView3 value_view() const {
-    return cache_view(values_, dtype_, capacity_, g_.kv_heads, g_.value_dim);
-  }
-  RotaryRows rotation() const { return {attention_.rotary(), positions_.data() + length_}; }
-  Arena workspace(size_t bytes);
-  void check(const AttentionInputs& inputs, const AnyView3& out) const;
-  void append(const AttentionInputs& inputs, ThreadTeam& team);
-  void attend_blockwise(const AttentionInputs& inputs, const AnyView3& out, ThreadTeam& team);
-  void attend_one(const AnyView3& q, size_t token, const AnyView3& out, ThreadTeam& team);
-
-  const SoftmaxAttention& attention_;
-  AttentionGeometry g_;
-  size_t capacity_;
-  DType dtype_;
-  size_t length_ = 0;
-  // [kv_heads, capacity, dim]; views of them are made in const functions too.
-  mutable AlignedBuffer keys_, values_;
-  AlignedBuffer workspace_;         // grows to what the largest call so far needed
-  std::vector<int32_t> positions_;  // 0, 1, 2, ...
+  float* rotated;
+  float* queries;  // [heads][head_dim]
+  float* maximum;  // [ranges][heads]
+  float* sum;
+  float* parts;  // [ranges][heads][value_dim]
+  float* merged;
+  float* scores;          // [threads][group][kRange]
+  float* bias = nullptr;  // the same
+  size_t* first_key;      // [kv_heads]
 };
 
-Arena SoftmaxCache::workspace(size_t bytes) {
+}  // namespace
+
+KeyValueCache::KeyValueCache(const SoftmaxCore& core, size_t capacity, DType dtype)
+    : core_(core), capacity_(capacity), dtype_(dtype) {
+  const AttentionGeometry& g = core_.geometry;
+  if (dtype != DType::f32 && dtype != DType::bf16)
+    refuse("making an attention cache", "type", "f32 or bf16", std::string(dtype_name(dtype)));
+  const size_t rows = capacity * g.kv_heads * dtype_size(dtype);
+  keys_ = AlignedBuffer(rows * g.head_dim);
+  values_ = AlignedBuffer(rows * g.value_dim);
+  if (core.biased) potentials_.resize(g.heads * capacity);
+  largest_key_.resize(g.kv_heads);
+  positions_.resize(capacity);
+  std::iota(positions_.begin(), positions_.end(), 0);
+}
+
+size_t KeyValueCache::bytes() const {
+  return keys_.size() + values_.size() + potentials_.size() * sizeof(double) + workspace_.size();
+}
+
+std::optional<AttentionStatistics> KeyValueCache::statistics() const {
+  if (!core_.biased) return std::nullopt;
+  return statistics_;
+}
+
+AnyView3 KeyValueCache::key_view() const {
+  return cache_view(keys_, dtype_, capacity_, core_.geometry.kv_heads, core_.geometry.head_dim);
+}
+
+AnyView3 KeyValueCache::value_view() const {
+  return cache_view(values_, dtype_, capacity_, core_.geometry.kv_heads, core_.geometry.value_dim);
+}
+
+ScoreBias KeyValueCache::bias(const int32_t* sequence_slot) const {
+  if (!core_.biased) return {};
+  return {.queries = potentials_.data() + length_,
+          .keys = potentials_.data(),
+          .query_stride = capacity_,
+          .key_stride = capacity_,
+          .sequence_slot = sequence_slot};
+}
+
+Arena KeyValueCache::workspace(size_t bytes) {
   if (workspace_.size() < bytes) workspace_ = AlignedBuffer(bytes + bytes / 2);
   return Arena(std::span<std::byte>(workspace_.data(), workspace_.size()));
 }
 
-void SoftmaxCache::check(const AttentionInputs& inputs, const AnyView3& out) const {
-  const size_t tokens = inputs.q.tokens;
+void KeyValueCache::check_room(size_t tokens) const {
   if (tokens > capacity_ - length_)
-    refuse("appending to an attention cache", "tokens",
+    refuse(kAppending, "tokens",
            "at most " + std::to_string(capacity_ - length_) + " more (capacity " +
                std::to_string(capacity_) + ")",
            std::to_string(tokens));
-  attention_.check_inputs("appending to an attention cache", inputs,
-                          {positions_.data() + length_, tokens});
-  check_shape("appending to an attention cache", "out", {tokens, g_.heads, g_.value_dim},
-              {out.tokens, out.heads, out.dim});
-  if (out.dtype != inputs.q.dtype)
-    refuse("appending to an attention cache", "out", std::string(dtype_name(inputs.q.dtype)),
-           std::string(dtype_name(out.dtype)));
 }
 
-void SoftmaxCache::append(const AttentionInputs& inputs, ThreadTeam& team) {
+void KeyValueCache::append(const AttentionInputs& inputs, Potentials potentials, ThreadTeam& team) {
+  const AttentionGeometry& g = core_.geometry;
   const size_t tokens = inputs.q.tokens, tiles = chunk_count(tokens, kTile);
-  const size_t widest = kTile * padded_width(std::max(g_.head_dim, g_.value_dim));
+  const size_t widest = kTile * padded_width(std::max(g.head_dim, g.value_dim));
   Arena arena = workspace(align_up(widest * sizeof(float), kAlignment) * team.size());
   float* scratch = arena.take<float>(widest * team.size());
-  team.run(g_.kv_heads * tiles, [&](size_t chunk, int thread) {
+  team.run(g.kv_heads * tiles, [&](size_t chunk, int thread) {
     const size_t head = chunk / tiles, begin = chunk % tiles * kTile;
     const size_t count = std::min(kTile, tokens - begin);
     float* tile = scratch + widest * thread;
@@ -121,93 +146,168 @@ void SoftmaxCache::append(const AttentionInputs& inputs, ThreadTeam& team) {
     load_tile(tile_rows(inputs.v, begin, count, head), {}, tile);
     unload_tile(tile, 1.0F, {}, tile_rows(value_view(), length_ + begin, count, head));
   });
+  if (!core_.biased) return;
+  for (size_t head = 0; head < g.heads; ++head)
+    std::copy_n(potentials + head * tokens, tokens, &potentials_[head * capacity_ + length_]);
+  for (size_t head = 0; head < g.kv_heads; ++head)
+    for (size_t begin = 0; begin < tokens; begin += kTile) {
+      const size_t count = std::min(kTile, tokens - begin);
+      const float norm = largest_norm(tile_rows(key_view(), length_ + begin, count, head));
+      if (!(norm <= largest_key_[head])) largest_key_[head] = norm;  // NaN stays
+    }
 }
 
-void SoftmaxCache::attend_blockwise(const AttentionInputs& inputs, const AnyView3& out,
-                                    ThreadTeam& team) {
+void KeyValueCache::attend_blockwise(const AttentionInputs& inputs, const AnyView3& out,
+                                     ThreadTeam& team) {
+  const AttentionGeometry& g = core_.geometry;
   const size_t tokens = inputs.q.tokens, total = length_ + tokens;
   const size_t query_tiles = chunk_count(tokens, kTile), tiles = most_tiles(total);
   const TileKernel& kernel = tile_kernel_for(inputs.q.dtype);
+  TilePlan plan;
+  Tile* query_tile = nullptr;
+  int32_t *sequence_slot = nullptr, *first_tile = nullptr;
+  float* scratch = nullptr;
+  const auto take = [&](Arena& arena) {
+    plan = take_plan(arena, tiles);
+    query_tile = arena.take<Tile>(query_tiles);
+    if (!core_.biased) return;
+    sequence_slot = arena.take<int32_t>(tiles * kTile);
+    first_tile = arena.take<int32_t>(g.heads * query_tiles);
+    scratch = arena.take<float>(prune_scratch(g, tiles));
+  };
   Arena sizes;
-  take_plan(sizes, tiles);
-  sizes.take<Tile>(query_tiles);
-  Arena arena = workspace(sizes.used() + forward_workspace(g_, kernel, tiles, team.size()));
-  ForwardTask task;
-  task.plan = take_plan(arena, tiles);
-  Tile* query_tile = arena.take<Tile>(query_tiles);
+  take(sizes);
+  Arena arena = workspace(sizes.used() + forward_workspace(g, kernel, tiles, team.size()));
+  take(arena);
   const int32_t offsets[] = {0, static_cast<int32_t>(total)};
-  fill_plan(task.plan, {offsets, 2});
+  fill_plan(plan, {offsets, 2});
+  if (core_.biased) std::fill_n(sequence_slot, plan.slots(), 0);
+  if (core_.window > 0) narrow_to_window(plan, core_.window);
   for (size_t t = 0; t < query_tiles; ++t)
     query_tile[t] = {static_cast<int32_t>(t * kTile),
-                     static_cast<int32_t>(std::min(kTile, tokens - t * kTile)), 0};
+                     static_cast<int32_t>(std::min(kTile, tokens - t * kTile)),
+                     plan.first_key[length_ + t * kTile]};
+  ForwardTask task;
+  task.plan = plan;
   task.q = inputs.q;
   task.k = first_tokens(key_view(), total);
   task.v = first_tokens(value_view(), total);
   task.out = out;
   task.rotate_q = rotation();
-  task.scale = attention_.scale();
+  task.scale = g.scale;
+  task.bias = bias(sequence_slot);
   task.query_tiles = query_tiles;
   task.query_tile = query_tile;
   task.query_slot = length_;
-  run_forward(task, g_, kernel, arena, team);
+  task.first_tile = first_tile;
+  if (core_.biased) {
+    find_first_tiles({task.q, task.k, g.scale, task.bias, plan, query_tiles, query_tile, length_},
+                     g, scratch, first_tile, team);
+    count_blockwise(query_tiles, query_tile, first_tile);
+  }
+  run_forward(task, g, kernel, arena, team);
 }
 
-void SoftmaxCache::attend_one(const AnyView3& q, size_t token, const AnyView3& out,
-                              ThreadTeam& team) {
-  const size_t keys = length_ + token + 1, ranges = chunk_count(keys, kRange);
-  const size_t group = g_.heads / g_.kv_heads, width = padded_width(g_.head_dim);
-  const auto layout = [&](Arena& arena, auto use) {
-    float* rotated = arena.take<float>(kTile * width);
-    float* queries = arena.take<float>(g_.heads * g_.head_dim);
-    float* statistics = arena.take<float>(2 * ranges * g_.heads);
-    float* parts = arena.take<float>(ranges * g_.heads * g_.value_dim);
-    float* merged = arena.take<float>(g_.heads * g_.value_dim);
-    float* scores = arena.take<float>(group * kRange * team.size());
-    use(rotated, queries, statistics, parts, merged, scores);
+void KeyValueCache::count_blockwise(size_t query_tiles, const Tile* query_tile,
+                                    const int32_t* first_tile) {
+  const size_t group = core_.geometry.heads / core_.geometry.kv_heads;
+  for (size_t kv_head = 0; kv_head < core_.geometry.kv_heads; ++kv_head) {
+    for (size_t t = 0; t < query_tiles; ++t) {
+      int32_t first = first_tile[kv_head * group * query_tiles + t];
+      for (size_t i = 1; i < group; ++i)
+        first = std::min(first, first_tile[(kv_head * group + i) * query_tiles + t]);
+      const size_t tokens = query_tile[t].tokens, begin = query_tile[t].first_key;
+      const size_t end = length_ + query_tile[t].token + tokens;
+      statistics_.visible += tokens * (end - begin);
+      statistics_.visited += tokens * (end - std::max(begin, first * kTile));
+    }
+  }
+}
+
+size_t KeyValueCache::first_key(size_t position, size_t kv_head, const float* queries,
+                                size_t grain) const {
+  const AttentionGeometry& g = core_.geometry;
+  const size_t seen = position + 1;
+  size_t first = core_.window == 0 || core_.window >= seen ? 0 : seen - core_.window;
+  if (!core_.biased) return first;
+  const size_t group = g.heads / g.kv_heads;
+  const double most = std::log(static_cast<double>(seen)) + kPruneMargin;
+  const auto forgotten = [&](size_t key) {  // this key and all before it, by all heads
+    for (size_t i = 0; i < group; ++i) {
+      float* query = const_cast<float*>(queries) + i * g.head_dim;
+      const float norm = largest_norm({query, DType::f32, 1, g.head_dim, g.head_dim});
+      const double* potential = potentials_.data() + (kv_head * group + i) * capacity_;
+      const double reach = 2.0 * g.scale * norm * largest_key_[kv_head];
+      if (!(reach + potential[position] - potential[key] + most < 0)) return false;
+    }
+    return true;
   };
-  Arena sizes;
-  layout(sizes, [](auto*...) {});
-  Arena arena = workspace(sizes.used());
-  layout(arena, [&](float* rotated, float* queries, float* statistics, float* parts, float* merged,
-                    float* scores) {
-    for (size_t head = 0; head < g_.heads; ++head) {
-      load_tile(tile_rows(q, token, 1, head), rows_from(rotation(), token), rotated);
-      std::copy_n(rotated, g_.head_dim, queries + head * g_.head_dim);
-    }
-    float* maximum = statistics;
-    float* sum = statistics + ranges * g_.heads;
-    team.run(g_.kv_heads * ranges, [&](size_t chunk, int thread) {
-      const size_t head = chunk % g_.kv_heads, range = chunk / g_.kv_heads;
-      const size_t begin = range * kRange, count = std::min(kRange, keys - begin);
-      const size_t first = head * group, at = range * g_.heads + first;
-      decode_range({.queries = queries + first * g_.head_dim,
-                    .group = group,
-                    .keys = tile_rows(key_view(), begin, count, head),
-                    .values = tile_rows(value_view(), begin, count, head),
-                    .factor = attention_.scale() * kLog2E,
-                    .scores = scores + group * kRange * thread},
-                   {maximum + at, sum + at, parts + at * g_.value_dim});
-    });
-    for (size_t head = 0; head < g_.heads; ++head) {
-      merge_parts(maximum + head, sum + head, ranges, g_.heads, parts + head * g_.value_dim,
-                  g_.value_dim, merged);
-      AnyView2 to = tile_rows(out, token, 1, head);
-      if (to.dtype == DType::f32) {
-        std::copy_n(merged, g_.value_dim, static_cast<float*>(to.data));
-      } else {
-        std::transform(merged, merged + g_.value_dim, static_cast<bf16*>(to.data),
-                       bf16::from_float);
-      }
-    }
-  });
+  for (size_t end = (first / grain + 1) * grain; end <= position && forgotten(end - 1);
+       end += grain)
+    first = end;
+  return first;
 }
 
-void SoftmaxCache::append_and_attend(const AttentionInputs& inputs, AnyView3 out,
-                                     ThreadTeam& team) {
-  check(inputs, out);
+void KeyValueCache::attend_one(const AnyView3& q, size_t token, const AnyView3& out,
+                               ThreadTeam& team) {
+  const AttentionGeometry& g = core_.geometry;
+  const size_t position = length_ + token, keys = position + 1;
+  const size_t ranges = chunk_count(keys, kRange), group = g.heads / g.kv_heads;
+  Arena sizes;
+  const StepSpace counted(sizes, g, ranges, team.size(), core_.biased);
+  Arena arena = workspace(sizes.used());
+  const StepSpace s(arena, g, ranges, team.size(), core_.biased);
+  for (size_t head = 0; head < g.heads; ++head) {
+    load_tile(tile_rows(q, token, 1, head), rows_from(rotation(), token), s.rotated);
+    std::copy_n(s.rotated, g.head_dim, s.queries + head * g.head_dim);
+  }
+  for (size_t head = 0; head < g.kv_heads; ++head) {
+    s.first_key[head] = first_key(position, head, s.queries + head * group * g.head_dim, kRange);
+    statistics_.visible += core_.window == 0 ? keys : std::min(keys, core_.window);
+    statistics_.visited += keys - s.first_key[head];
+  }
+  team.run(g.kv_heads * ranges, [&](size_t chunk, int thread) {
+    const size_t head = chunk % g.kv_heads, range = chunk / g.kv_heads;
+    const size_t begin = std::max(range * kRange, s.first_key[head]);
+    const size_t end = std::min(keys, (range + 1) * kRange);
+    if (begin >= end) return;
+    const size_t first = head * group, at = range * g.heads + first, count = end - begin;
+    float* bias = core_.biased ? s.bias + group * kRange * thread : nullptr;
+    for (size_t i = 0; bias != nullptr && i < group; ++i) {
+      const double* potential = potentials_.data() + (first + i) * capacity_;
+      for (size_t j = 0; j < count; ++j)
+        bias[i * count + j] =
+            static_cast<float>(potential[position] - potential[begin + j]) * kLog2E;
+    }
+    decode_range({.queries = s.queries + first * g.head_dim,
+                  .group = group,
+                  .keys = tile_rows(key_view(), begin, count, head),
+                  .values = tile_rows(value_view(), begin, count, head),
+                  .factor = g.scale * kLog2E,
+                  .bias = bias,
+                  .scores = s.scores + group * kRange * thread},
+                 {s.maximum + at, s.sum + at, s.parts + at * g.value_dim});
+  });
+  for (size_t head = 0; head < g.heads; ++head) {
+    const size_t from = s.first_key[head / group] / kRange, at = from * g.heads + head;
+    merge_parts(s.maximum + at, s.sum + at, ranges - from, g.heads, s.parts + at * g.value_dim,
+                g.value_dim, s.merged);
+    write_row(s.merged, tile_rows(out, token, 1, head));
+  }
+}
+
+void KeyValueCache::append_and_attend(const AttentionInputs& inputs, Potentials potentials,
+                                      AnyView3 out, ThreadTeam& team) {
+  const AttentionGeometry& g = core_.geometry;
   const size_t tokens = inputs.q.tokens;
+  check_queries_keys_values(kAppending, g, inputs);
+  check_heads(kAppending, "out", out, tokens, g.heads, g.value_dim, inputs.q.dtype);
+  check_room(tokens);
+  if (core_.rotary != nullptr)
+    check_positions(kAppending, {positions_.data() + length_, tokens}, tokens,
+                    core_.rotary->positions());
   if (tokens == 0) return;
-  append(inputs, team);
+  append(inputs, potentials, team);
   if (tokens >= kBlockwiseFrom) {
     attend_blockwise(inputs, out, team);
   } else {
@@ -216,32 +316,30 @@ void SoftmaxCache::append_and_attend(const AttentionInputs& inputs, AnyView3 out
   length_ += tokens;
 }
 
-void SoftmaxCache::truncate(size_t length) {
+void KeyValueCache::truncate(size_t length) {
   if (length > length_)
     refuse("truncating an attention cache", "length", "at most " + std::to_string(length_),
            std::to_string(length));
   length_ = length;
 }
 
-std::unique_ptr<AttentionCache> SoftmaxCache::fork() const {
-  auto copy = std::make_unique<SoftmaxCache>(attention_, capacity_, dtype_);
+KeyValueCache KeyValueCache::fork() const {
+  const AttentionGeometry& g = core_.geometry;
+  KeyValueCache copy(core_, capacity_, dtype_);
   const size_t size = dtype_size(dtype_);
-  for (size_t head = 0; head < g_.kv_heads; ++head) {
+  for (size_t head = 0; head < g.kv_heads; ++head) {
     const auto copy_head = [&](const AlignedBuffer& from, AlignedBuffer& to, size_t dim) {
       const size_t at = head * capacity_ * dim * size;
       std::memcpy(to.data() + at, from.data() + at, length_ * dim * size);
     };
-    copy_head(keys_, copy->keys_, g_.head_dim);
-    copy_head(values_, copy->values_, g_.value_dim);
+    copy_head(keys_, copy.keys_, g.head_dim);
+    copy_head(values_, copy.values_, g.value_dim);
   }
-  copy->length_ = length_;
+  copy.potentials_ = potentials_;
+  copy.largest_key_ = largest_key_;
+  copy.statistics_ = statistics_;
+  copy.length_ = length_;
   return copy;
-}
-
-}  // namespace
-
-std::unique_ptr<AttentionCache> SoftmaxAttention::make_cache(size_t capacity, DType dtype) const {
-  return std::make_unique<SoftmaxCache>(*this, capacity, dtype);
 }
 
 }  // namespace cairn

@@ -32,7 +32,8 @@ void score_keys(const DecodeRange& r, size_t first, View2<const T> keys) {
     for (int g = 0; g < G; ++g) {
       float score = hn::GetLane(hn::SumOfLanes(d, sum[g]));
       for (size_t i = whole; i < n; ++i) score += load_one(key + i) * q[g * n + i];
-      r.scores[(first + g) * keys.rows + j] = score * r.factor;
+      const size_t at = (first + g) * keys.rows + j;
+      r.scores[at] = score * r.factor + (r.bias == nullptr ? 0.0F : r.bias[at]);
     }
   }
 }

@@ -23,7 +23,8 @@ struct PackedKeys {
 
 // A tile of queries and what it has gathered so far.
 struct Queries {
-  size_t tile = 0;             // which of the task's
+  size_t tile = 0;  // which of the task's
+  size_t first_key_tile = 0;
   uint32_t* packed = nullptr;  // columns form
   float* out = nullptr;        // [kTile][width of v]
   OnlineSoftmax* state = nullptr;
@@ -96,12 +97,12 @@ class Forward {
     return task_.query_slot + queries.tile * kTile;
   }
   const Tile& tile_of(const Queries& queries) const { return task_.query_tile[queries.tile]; }
-  size_t first_key_tile(const Queries& queries) const { return tile_of(queries).first_key / kTile; }
   size_t last_key_tile(const Queries& queries) const {
     return (first_slot(queries) + tile_of(queries).tokens - 1) / kTile;
   }
-  void begin(size_t head, const Queries& queries, const Scratch& s) const;
-  void visit(size_t slot, size_t key_tile, const Queries& queries, const Scratch& s) const;
+  void begin(size_t head, Queries& queries, const Scratch& s) const;
+  void visit(size_t slot, size_t head, size_t key_tile, const Queries& queries,
+             const Scratch& s) const;
   void finish(size_t head, const Queries& queries) const;
 
   const ForwardTask& task_;
@@ -121,8 +122,12 @@ void Forward::pack(size_t slot, size_t head, size_t t, const Scratch& s) const {
   kernel_.to_paired(s.load, g_.value_dim, packed_.values + at * value_words_);
 }
 
-void Forward::begin(size_t head, const Queries& queries, const Scratch& s) const {
+void Forward::begin(size_t head, Queries& queries, const Scratch& s) const {
   const Tile& tile = tile_of(queries);
+  queries.first_key_tile = tile.first_key / kTile;
+  if (task_.first_tile != nullptr)
+    queries.first_key_tile = std::max<size_t>(
+        queries.first_key_tile, task_.first_tile[head * task_.query_tiles + queries.tile]);
   load_tile(tile_rows(task_.q, tile.token, tile.tokens, head),
             rows_from(task_.rotate_q, tile.token), s.load);
   kernel_.to_columns(s.load, g_.head_dim, queries.packed);
@@ -136,7 +141,8 @@ void Forward::begin(size_t head, const Queries& queries, const Scratch& s) const
   }
 }
 
-void Forward::visit(size_t slot, size_t key_tile, const Queries& queries, const Scratch& s) const {
+void Forward::visit(size_t slot, size_t head, size_t key_tile, const Queries& queries,
+                    const Scratch& s) const {
   const size_t tokens = tile_of(queries).tokens, key0 = key_tile * kTile;
   const size_t first_query = first_slot(queries), end_query = first_query + tokens;
   const size_t keys = std::min(kTile, align_up(end_query - key0, 2));
@@ -145,6 +151,16 @@ void Forward::visit(size_t slot, size_t key_tile, const Queries& queries, const 
       key0 + keys - 1 > first_query || static_cast<int32_t>(key0) < queries.first_key[tokens - 1];
   const bool diagonal = key0 == first_query;
   const size_t at = packed_.index(slot, key_tile);
+  if (task_.bias)
+    task_.bias.fill({.head = head,
+                     .query = static_cast<size_t>(tile_of(queries).token),
+                     .queries = tokens,
+                     .query_slot = first_query,
+                     .key_tile = task_.plan.tile[key_tile],
+                     .key_slot = key0,
+                     .keys = keys,
+                     .columns = columns},
+                    task_.scale, s.scores);
 
   product_of_scores(kernel_,
                     {.rows = keys,
@@ -157,7 +173,7 @@ void Forward::visit(size_t slot, size_t key_tile, const Queries& queries, const 
                      .b_depth = kTile,
                      .c = s.scores,
                      .c_row = kTile,
-                     .accumulate = false},
+                     .accumulate = bool{task_.bias}},
                     diagonal);
   const bool grown = steps_.softmax(
       {.scores = s.scores,
@@ -168,7 +184,7 @@ void Forward::visit(size_t slot, size_t key_tile, const Queries& queries, const 
        .state = queries.state,
        .rescale = s.rescale,
        .weights = s.weights});
-  const bool first = key_tile == first_key_tile(queries);  // nothing gathered yet
+  const bool first = key_tile == queries.first_key_tile;  // nothing gathered yet
   if (grown && !first) scale_rows(s.rescale, tokens, width, queries.out);
   product_by_query(kernel_,
                    {.rows = tokens,
@@ -204,11 +220,13 @@ void Forward::attend(size_t slot, size_t head, size_t first, size_t count, Scrat
     s.strip[i].tile = first + i;
     begin(head, s.strip[i], s);
   }
+  size_t earliest = s.strip[0].first_key_tile;
+  for (size_t i = 1; i < count; ++i) earliest = std::min(earliest, s.strip[i].first_key_tile);
   const size_t last = last_key_tile(s.strip[count - 1]);
-  for (size_t t = first_key_tile(s.strip[0]); t <= last; ++t)
+  for (size_t t = earliest; t <= last; ++t)
     for (size_t i = 0; i < count; ++i)
-      if (first_key_tile(s.strip[i]) <= t && t <= last_key_tile(s.strip[i]))
-        visit(slot, t, s.strip[i], s);
+      if (s.strip[i].first_key_tile <= t && t <= last_key_tile(s.strip[i]))
+        visit(slot, head, t, s.strip[i], s);
   for (size_t i = 0; i < count; ++i) finish(head, s.strip[i]);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cairn/attention/plan.h"
+#include "cairn/attention/softmax/bias.h"
 #include "cairn/attention/softmax/steps.h"
 #include "cairn/attention/tile.h"
 
@@ -14,10 +15,14 @@ struct ForwardTask {
   RotaryRows rotate_q;  // positions by token of q; no table: q and k are not rotated
   RotaryRows rotate_k;  // positions by token of k; no table: k is rotated already
   float scale = 1;
+  ScoreBias bias;
   TilePlan plan;  // of the keys
   size_t query_tiles = 0;
   const Tile* query_tile = nullptr;  // [query_tiles], first_key in slots of the plan
   size_t query_slot = 0;
+  // First key tile that the queries of a tile visit, if later than the plan says: [heads,
+  // query_tiles]; null: as the plan says.
+  const int32_t* first_tile = nullptr;
   float* log2_sum = nullptr;  // [heads, tokens of q]; null if not wanted
 };
 

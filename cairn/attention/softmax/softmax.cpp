@@ -2,129 +2,140 @@
 
 #include <cmath>
 
+#include "cairn/attention/arena.h"
 #include "cairn/attention/checks.h"
-#include "cairn/attention/softmax/backward.h"
-#include "cairn/attention/softmax/forward.h"
-#include "cairn/base/error.h"
+#include "cairn/attention/softmax/convolution.h"
 #include "cairn/kernels/dispatch.h"
 #include "cairn/tensor/shape.h"
 
 namespace cairn {
 namespace {
 
-constexpr std::string_view kMaking = "making softmax attention";
-
-[[noreturn]] void refuse(std::string subject, std::string expected, std::string found) {
-  throw Error({.kind = ErrorKind::usage,
-               .doing = std::string(kMaking),
-               .subject = std::move(subject),
-               .expected = std::move(expected),
-               .found = std::move(found)});
-}
-
-struct ParsedOptions {
-  bool rotate = true;
-  double theta = 10000;
-};
-
-ParsedOptions parse_options(const AttentionOptions& options) {
-  ParsedOptions parsed;
-  for (const auto& [key, value] : options.values) {
-    if (key == "position") {
-      const auto* word = std::get_if<std::string>(&value);
-      if (word == nullptr || (*word != "rope" && *word != "none"))
-        refuse("option position", "\"rope\" or \"none\"", word == nullptr ? "not a string" : *word);
-      parsed.rotate = *word == "rope";
-    } else if (key == "rope_theta") {
-      parsed.theta = number_option(kMaking, key, value);
-      if (!(parsed.theta > 0) || !std::isfinite(parsed.theta))
-        refuse("option rope_theta", "a positive number", std::to_string(parsed.theta));
-    } else {
-      refuse("option " + key, "position, rope_theta", key);
-    }
-  }
-  return parsed;
-}
-
-TilePlan plan_for(Arena& arena, const TokenLayout& layout, size_t tokens) {
-  TilePlan plan = take_plan(arena, most_tiles(tokens));
-  fill_plan(plan, layout.offsets);
-  return plan;
+AnyView3 rows_at(std::byte* data, DType dtype, size_t tokens, size_t heads, size_t dim) {
+  AnyView3 view;
+  view.data = data;
+  view.dtype = dtype;
+  view.tokens = tokens;
+  view.heads = heads;
+  view.dim = dim;
+  view.token_stride = heads * dim;
+  view.head_stride = dim;
+  return view;
 }
 
 }  // namespace
 
+// What a call keeps beside the core's own memory; of `saved` the core has the beginning.
+struct SoftmaxAttention::Space {
+  AnyView3 q, k;    // convolved, in `saved`
+  AnyView3 dq, dk;  // of these, in the workspace
+  double* potentials = nullptr;
+  float* scratch = nullptr;
+
+  Space(const SoftmaxAttention& a, size_t tokens, DType dtype, int threads, Arena& saved,
+        Arena& workspace) {
+    const AttentionGeometry& g = a.geometry_;
+    saved.take<std::byte>(softmax_memory(a.core_, tokens, dtype, threads).saved);
+    if (!a.slopes_.empty()) potentials = workspace.take<double>(g.heads * tokens);
+    if (a.options_.qk_conv == 0) return;
+    const auto take = [&](Arena& arena, size_t heads) {
+      auto* data = arena.take<std::byte>(tokens * heads * g.head_dim * dtype_size(dtype));
+      return rows_at(data, dtype, tokens, heads, g.head_dim);
+    };
+    q = take(saved, g.heads);
+    k = take(saved, g.kv_heads);
+    dq = take(workspace, g.heads);
+    dk = take(workspace, g.kv_heads);
+    scratch = workspace.take<float>(convolution_scratch(g.head_dim) * threads);
+  }
+};
+
 SoftmaxAttention::SoftmaxAttention(const AttentionOptions& options,
                                    const AttentionGeometry& geometry, size_t context_length)
-    : geometry_(geometry), scale_(geometry.scale) {
+    : geometry_(geometry) {
+  constexpr std::string_view kMaking = "making softmax attention";
   apply_isa_limit();
-  const ParsedOptions parsed = parse_options(options);
   check_geometry(kMaking, geometry);
-  if (scale_ == 0) scale_ = 1.0F / std::sqrt(static_cast<float>(geometry.head_dim));
-  theta_ = parsed.theta;
-  if (!parsed.rotate) return;
-  if (geometry.head_dim % 2 != 0)
-    refuse("head_dim", "an even number for position \"rope\" (or position \"none\")",
-           std::to_string(geometry.head_dim));
-  rotary_.emplace(geometry.head_dim, theta_, context_length);
+  options_ = read_softmax_options(kMaking, options, geometry, PositionKind::rope);
+  if (options_.position == PositionKind::alibi) slopes_ = alibi_slopes(geometry.heads);
+  if (options_.position == PositionKind::rope)
+    rotary_.emplace(
+        rotary_frequencies(geometry.head_dim, options_.rope_theta, options_.rope_scaling),
+        context_length);
+  core_.geometry = geometry;
+  if (geometry.scale == 0)
+    core_.geometry.scale = 1.0F / std::sqrt(static_cast<float>(geometry.head_dim));
+  core_.rotary = rotary_ ? &*rotary_ : nullptr;
+  core_.window = options_.window;
+  core_.biased = !slopes_.empty();
 }
 
-void SoftmaxAttention::check_inputs(std::string_view doing, const AttentionInputs& inputs,
-                                    View1<const int32_t> positions) const {
-  check_queries_keys_values(doing, geometry_, inputs);
-  if (!rotary_) return;
-  check_shape(doing, "positions", {inputs.q.tokens}, {positions.size});
-  for (const int32_t position : positions) {
-    if (position >= 0 && static_cast<size_t>(position) < rotary_->positions()) continue;
-    throw Error({.kind = ErrorKind::usage,
-                 .doing = std::string(doing),
-                 .subject = "positions",
-                 .expected = "0 to " + std::to_string(rotary_->positions()) +
-                             " (context length), end excluded",
-                 .found = std::to_string(position)});
-  }
+std::vector<ParameterSpec> SoftmaxAttention::parameters() const {
+  const size_t taps = options_.qk_conv;
+  if (taps == 0) return {};
+  // Keeps the variance of queries and keys that are independent in time.
+  const Initializer start{Initializer::Kind::normal, 1 / std::sqrt(static_cast<double>(taps))};
+  const auto spec = [&](const char* name, size_t heads) {
+    return ParameterSpec{name, {heads * geometry_.head_dim, taps}, start, ParameterGroup::vector};
+  };
+  return {spec("q_conv1d.weight", geometry_.heads), spec("k_conv1d.weight", geometry_.kv_heads)};
 }
 
 AttentionMemory SoftmaxAttention::memory(size_t tokens, size_t /*longest*/, DType dtype,
                                          int threads) const {
-  const TileKernel& kernel = tile_kernel_for(dtype);
-  const size_t tiles = most_tiles(tokens);
-  Arena plan;
-  take_plan(plan, tiles);
-  const size_t forward = forward_workspace(geometry_, kernel, tiles, threads);
-  const size_t backward = backward_workspace(geometry_, kernel, tiles, threads);
-  return {.saved = geometry_.heads * tokens * sizeof(float),
-          .workspace = plan.used() + std::max(forward, backward)};
+  Arena saved, workspace;
+  const Space space(*this, tokens, dtype, threads, saved, workspace);
+  const AttentionMemory core = softmax_memory(core_, tokens, dtype, threads);
+  return {.saved = saved.used(), .workspace = workspace.used() + core.workspace};
 }
 
 double SoftmaxAttention::forward_flops(double context) const {
+  if (options_.window > 0) context = std::min(context, static_cast<double>(options_.window));
+  const auto taps = static_cast<double>(options_.qk_conv);
   return 2.0 * context * static_cast<double>(geometry_.heads) *
-         static_cast<double>(geometry_.head_dim + geometry_.value_dim);
+             static_cast<double>(geometry_.head_dim + geometry_.value_dim) +
+         2.0 * taps *
+             static_cast<double>((geometry_.heads + geometry_.kv_heads) * geometry_.head_dim);
+}
+
+void SoftmaxAttention::check(std::string_view doing, const AttentionInputs& inputs,
+                             const TokenLayout& layout) const {
+  check_queries_keys_values(doing, geometry_, inputs);
+  check_offsets(doing, layout.offsets, inputs.q.tokens);
+  check_parameters(doing, parameters(), inputs.parameters);
+  if (rotary_) check_positions(doing, layout.positions, inputs.q.tokens, rotary_->positions());
+}
+
+// A token's distance to another counts, not where its sequence begins.
+void SoftmaxAttention::fill_potentials(size_t tokens, double* potentials) const {
+  for (size_t head = 0; head < slopes_.size(); ++head)
+    for (size_t t = 0; t < tokens; ++t)
+      potentials[head * tokens + t] = -slopes_[head] * static_cast<double>(t);
 }
 
 void SoftmaxAttention::forward(const AttentionInputs& inputs, const TokenLayout& layout,
                                AnyView3 out, std::span<std::byte> saved,
                                std::span<std::byte> workspace, ThreadTeam& team) const {
   constexpr std::string_view kDoing = "softmax attention forward";
+  check(kDoing, inputs, layout);
   const size_t tokens = inputs.q.tokens;
-  check_inputs(kDoing, inputs, layout.positions);
-  check_offsets(kDoing, layout.offsets, tokens);
-  check_heads(kDoing, "out", out, tokens, geometry_.heads, geometry_.value_dim, inputs.q.dtype);
-  check_bytes(kDoing, "saved", geometry_.heads * tokens * sizeof(float), saved.size());
-  if (tokens == 0) return;
-  Arena arena(workspace);
-  ForwardTask task;
-  task.q = inputs.q;
-  task.k = inputs.k;
-  task.v = inputs.v;
-  task.out = out;
-  task.rotate_q = task.rotate_k = {rotary(), layout.positions.data};
-  task.scale = scale_;
-  task.plan = plan_for(arena, layout, tokens);
-  task.query_tiles = task.plan.tiles;
-  task.query_tile = task.plan.tile;
-  task.log2_sum = reinterpret_cast<float*>(saved.data());
-  run_forward(task, geometry_, tile_kernel_for(inputs.q.dtype), arena, team);
+  const AttentionMemory needed = memory(tokens, tokens, inputs.q.dtype, team.size());
+  check_bytes(kDoing, "saved", needed.saved, saved.size());
+  check_bytes(kDoing, "workspace", needed.workspace, workspace.size());
+  Arena kept(saved), arena(workspace);
+  const Space space(*this, tokens, inputs.q.dtype, team.size(), kept, arena);
+  if (space.potentials != nullptr) fill_potentials(tokens, space.potentials);
+  AttentionInputs compared = inputs;
+  if (options_.qk_conv > 0) {
+    compared.q = space.q;
+    compared.k = space.k;
+    convolve({options_.qk_conv, inputs.parameters[0], layout.offsets}, inputs.q, 0, space.q,
+             space.scratch, team);
+    convolve({options_.qk_conv, inputs.parameters[1], layout.offsets}, inputs.k, 0, space.k,
+             space.scratch, team);
+  }
+  softmax_forward(kDoing, core_, compared, space.potentials, layout, out, saved,
+                  workspace.subspan(arena.used()), team);
 }
 
 void SoftmaxAttention::backward(const AttentionInputs& inputs, const TokenLayout& layout,
@@ -132,33 +143,39 @@ void SoftmaxAttention::backward(const AttentionInputs& inputs, const TokenLayout
                                 const AttentionGradients& gradients, std::span<std::byte> workspace,
                                 ThreadTeam& team) const {
   constexpr std::string_view kDoing = "softmax attention backward";
+  check(kDoing, inputs, layout);
   const AttentionGeometry& g = geometry_;
   const size_t tokens = inputs.q.tokens;
   const DType dtype = inputs.q.dtype;
-  check_inputs(kDoing, inputs, layout.positions);
-  check_offsets(kDoing, layout.offsets, tokens);
-  check_heads(kDoing, "out", out, tokens, g.heads, g.value_dim, dtype);
-  check_heads(kDoing, "dout", dout, tokens, g.heads, g.value_dim, dtype);
-  check_heads(kDoing, "dq", gradients.dq, tokens, g.heads, g.head_dim, dtype);
-  check_heads(kDoing, "dk", gradients.dk, tokens, g.kv_heads, g.head_dim, dtype);
-  check_heads(kDoing, "dv", gradients.dv, tokens, g.kv_heads, g.value_dim, dtype);
-  check_bytes(kDoing, "saved", g.heads * tokens * sizeof(float), saved.size());
-  if (tokens == 0) return;
-  Arena arena(workspace);
-  BackwardTask task;
-  task.q = inputs.q;
-  task.k = inputs.k;
-  task.v = inputs.v;
-  task.out = out;
-  task.dout = dout;
-  task.dq = gradients.dq;
-  task.dk = gradients.dk;
-  task.dv = gradients.dv;
-  task.rotary = {rotary(), layout.positions.data};
-  task.scale = scale_;
-  task.plan = plan_for(arena, layout, tokens);
-  task.log2_sum = reinterpret_cast<const float*>(saved.data());
-  run_backward(task, g, tile_kernel_for(dtype), arena, team);
+  const AttentionMemory needed = memory(tokens, tokens, dtype, team.size());
+  check_bytes(kDoing, "saved", needed.saved, saved.size());
+  check_bytes(kDoing, "workspace", needed.workspace, workspace.size());
+  Arena kept({const_cast<std::byte*>(saved.data()), saved.size()}), arena(workspace);
+  const Space space(*this, tokens, dtype, team.size(), kept, arena);
+  if (space.potentials != nullptr) fill_potentials(tokens, space.potentials);
+  AttentionInputs compared = inputs;
+  AttentionGradients inner = gradients;
+  if (options_.qk_conv > 0) {
+    compared.q = space.q;
+    compared.k = space.k;
+    inner.dq = space.dq;
+    inner.dk = space.dk;
+    check_heads(kDoing, "dq", gradients.dq, tokens, g.heads, g.head_dim, dtype);
+    check_heads(kDoing, "dk", gradients.dk, tokens, g.kv_heads, g.head_dim, dtype);
+    check_shape(kDoing, "parameter gradients", {2}, {gradients.parameters.size()});
+  }
+  softmax_backward(kDoing, core_, compared, space.potentials, layout, out, dout, saved, inner,
+                   nullptr, workspace.subspan(arena.used()), team);
+  if (options_.qk_conv == 0) return;
+  convolve_backward({options_.qk_conv, inputs.parameters[0], layout.offsets}, inputs.q, space.dq,
+                    gradients.dq, gradients.parameters[0], space.scratch, team);
+  convolve_backward({options_.qk_conv, inputs.parameters[1], layout.offsets}, inputs.k, space.dk,
+                    gradients.dk, gradients.parameters[1], space.scratch, team);
+}
+
+std::optional<AttentionStatistics> SoftmaxAttention::statistics(
+    const TokenLayout& layout, std::span<const std::byte> saved) const {
+  return softmax_statistics(core_, layout, saved);
 }
 
 }  // namespace cairn

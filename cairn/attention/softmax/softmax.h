@@ -1,11 +1,20 @@
 // Softmax attention (Vaswani et al. 2017, arXiv:1706.03762), causal, with grouped queries (Ainslie
 // et al. 2023, arXiv:2305.13245), computed tile by tile so that memory grows with tokens, not with
 // their square (Dao et al. 2022, arXiv:2205.14135).
-//   s[q, k] = scale * rotate(q) . rotate(k),  out[q] = sum_k softmax_k(s[q, k]) v[k]
+//   s[q, k] = scale * rotate(q) . rotate(k) - slope * (q's token - k's),
+//   out[q]  = sum_k softmax_k(s[q, k]) v[k]
 // Options:
-//   position    "rope" (default): queries and keys turn with their position, see rotary.h; "none"
+//   position    "rope" (default): queries and keys turn with their position, see rotary.h;
+//               "alibi": scores fall by a slope of the head a token (Press et al. 2022,
+//               arXiv:2108.12409); "none"
 //   rope_theta  base of the rotary frequencies, 10000
-// Saved for backward: the logarithm (base 2) of each query's sum, f32 [heads, tokens].
+//   rope_scaling "none" (default), "ntk" or "llama3", for reading further than the model was
+//               trained; rope_factor how much further, 1; for llama3 also rope_low_freq_factor, 1,
+//               rope_high_freq_factor, 4, and rope_original_context, 8192
+//   window      how many keys a query sees, its own included; 0 (default): all
+//   qk_conv     taps of a short causal convolution on queries and keys, see convolution.h; 0
+//               (default): none. Parameters q_conv1d.weight, k_conv1d.weight [channels, taps].
+// Saved for backward: the logarithm (base 2) of each query's sum, and convolved queries and keys.
 #pragma once
 
 #include <memory>
@@ -13,6 +22,8 @@
 
 #include "cairn/attention/mechanism.h"
 #include "cairn/attention/rotary.h"
+#include "cairn/attention/softmax/core.h"
+#include "cairn/attention/softmax/options.h"
 
 namespace cairn {
 
@@ -25,10 +36,7 @@ class SoftmaxAttention : public AttentionMechanism {
 
   std::string_view name() const override { return "softmax"; }
   const AttentionGeometry& geometry() const override { return geometry_; }
-  // The scale of scores, 1/sqrt(head_dim) unless the geometry says otherwise.
-  float scale() const { return scale_; }
-  // Null without rotation.
-  const RotaryTable* rotary() const { return rotary_ ? &*rotary_ : nullptr; }
+  std::vector<ParameterSpec> parameters() const override;
 
   AttentionMemory memory(size_t tokens, size_t longest, DType dtype, int threads) const override;
   double forward_flops(double context) const override;
@@ -39,22 +47,30 @@ class SoftmaxAttention : public AttentionMechanism {
                 AnyView3 dout, std::span<const std::byte> saved,
                 const AttentionGradients& gradients, std::span<std::byte> workspace,
                 ThreadTeam& team) const override;
+  std::optional<AttentionStatistics> statistics(const TokenLayout& layout,
+                                                std::span<const std::byte> saved) const override;
   std::unique_ptr<AttentionCache> make_cache(size_t capacity, DType dtype) const override;
   std::vector<double> reference_forward(const Reference& inputs,
                                         const TokenLayout& layout) const override;
   Reference reference_backward(const Reference& inputs, const TokenLayout& layout,
                                std::span<const double> dout) const override;
 
-  // Throws Error (usage) unless the views fit the geometry, agree in tokens and type, and (with
-  // rotation) all positions lie below the context length.
-  void check_inputs(std::string_view doing, const AttentionInputs& inputs,
-                    View1<const int32_t> positions) const;
-
  private:
+  struct Space;  // how `saved` and `workspace` are laid out
+  void check(std::string_view doing, const AttentionInputs& inputs,
+             const TokenLayout& layout) const;
+  void fill_potentials(size_t tokens, double* potentials) const;
+  std::vector<double> reference_potentials(size_t tokens) const;
+  // The inputs with queries and keys as attention compares them.
+  Reference reference_convolved(const Reference& inputs, const TokenLayout& layout) const;
+  Reference reference_convolved_back(const Reference& inputs, const TokenLayout& layout,
+                                     Reference gradients) const;
+
   AttentionGeometry geometry_;
-  float scale_;
-  double theta_ = 10000;
+  SoftmaxOptions options_;
   std::optional<RotaryTable> rotary_;
+  std::vector<double> slopes_;  // [heads] with "alibi", else empty
+  SoftmaxCore core_;
 };
 
 }  // namespace cairn

@@ -56,6 +56,8 @@ struct GradientStep {
   void* weights_by_key;    // word (key, q) at key * kTile / pair + q
   void* dscores_by_key;    // the same form
   void* dscores_by_query;  // word (q, key) at q + key * kTile
+  // Whether dweights become score gradients in f32, for bias.h. In f32 they do anyway.
+  bool keep_dscores;
 };
 
 struct SoftmaxSteps {

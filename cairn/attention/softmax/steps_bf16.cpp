@@ -104,7 +104,7 @@ CAIRN_AVX512_BF16_INLINE void store_by_key(void* operand, size_t key, size_t col
                      _mm512_extracti64x4_epi64(halves, 1));
 }
 
-template <bool kMasked>
+template <bool kMasked, bool kKeep>
 CAIRN_AVX512_BF16_INLINE void gradient_column(const GradientStep& s, size_t column) {
   const LaneMask mask = kMasked ? lane_mask(s.mask, column) : LaneMask{};
   const __m512 factor = _mm512_set1_ps(s.factor);
@@ -113,7 +113,7 @@ CAIRN_AVX512_BF16_INLINE void gradient_column(const GradientStep& s, size_t colu
   auto* by_query = static_cast<uint32_t*>(s.dscores_by_query) + column;
   for (size_t key = 0; key < s.keys; key += 2) {
     const float* score = s.scores + key * kTile + column;
-    const float* dweight = s.dweights + key * kTile + column;
+    float* dweight = s.dweights + key * kTile + column;
     __m512 a = exp2_fast(_mm512_fmsub_ps(_mm512_load_ps(score), factor, offset));
     __m512 b = exp2_fast(_mm512_fmsub_ps(_mm512_load_ps(score + kTile), factor, offset));
     if constexpr (kMasked) {
@@ -122,6 +122,10 @@ CAIRN_AVX512_BF16_INLINE void gradient_column(const GradientStep& s, size_t colu
     }
     const __m512 da = _mm512_mul_ps(a, _mm512_sub_ps(_mm512_load_ps(dweight), delta));
     const __m512 db = _mm512_mul_ps(b, _mm512_sub_ps(_mm512_load_ps(dweight + kTile), delta));
+    if constexpr (kKeep) {
+      _mm512_store_ps(dweight, da);
+      _mm512_store_ps(dweight + kTile, db);
+    }
     store_by_key(s.weights_by_key, key, column, to_bf16(b, a));
     const __m512i dscores = to_bf16(db, da);
     store_by_key(s.dscores_by_key, key, column, dscores);
@@ -131,10 +135,12 @@ CAIRN_AVX512_BF16_INLINE void gradient_column(const GradientStep& s, size_t colu
 
 CAIRN_AVX512_BF16 void gradient_tile(const GradientStep& s) {
   for (size_t column = 0; column < s.columns; column += 16) {
-    if (s.mask.needed)
-      gradient_column<true>(s, column);
+    if (s.keep_dscores)
+      s.mask.needed ? gradient_column<true, true>(s, column)
+                    : gradient_column<false, true>(s, column);
     else
-      gradient_column<false>(s, column);
+      s.mask.needed ? gradient_column<true, false>(s, column)
+                    : gradient_column<false, false>(s, column);
   }
 }
 

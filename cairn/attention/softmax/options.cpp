@@ -1,0 +1,143 @@
+#include "cairn/attention/softmax/options.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "cairn/attention/checks.h"
+#include "cairn/base/error.h"
+
+namespace cairn {
+namespace {
+
+constexpr size_t kMostTokens = size_t{1} << 24;
+
+[[noreturn]] void refuse(std::string_view doing, std::string subject, std::string expected,
+                         std::string found) {
+  throw Error({.kind = ErrorKind::usage,
+               .doing = std::string(doing),
+               .subject = std::move(subject),
+               .expected = std::move(expected),
+               .found = std::move(found)});
+}
+
+std::string listed(const std::vector<std::string>& words, const char* quote) {
+  std::string list;
+  for (const std::string& word : words) list += (list.empty() ? "" : ", ") + (quote + word + quote);
+  return list;
+}
+
+// What an option of the rotary scaling changes.
+bool read_scaling(std::string_view doing, const std::string& key, const OptionValue& value,
+                  RotaryScaling& scaling) {
+  using Kind = RotaryScaling::Kind;
+  if (key == "rope_scaling") {
+    const std::string word = word_option(doing, key, value, {"none", "ntk", "llama3"});
+    scaling.kind = word == "ntk" ? Kind::ntk : word == "llama3" ? Kind::llama3 : Kind::none;
+  } else if (key == "rope_factor") {
+    scaling.factor = real_option(doing, key, value, 1, 1e6);
+  } else if (key == "rope_low_freq_factor") {
+    scaling.low_turns = real_option(doing, key, value, 1e-6, 1e6);
+  } else if (key == "rope_high_freq_factor") {
+    scaling.high_turns = real_option(doing, key, value, 1e-6, 1e6);
+  } else if (key == "rope_original_context") {
+    scaling.original_context = static_cast<double>(whole_option(doing, key, value, 1, kMostTokens));
+  } else {
+    return false;
+  }
+  return true;
+}
+
+void check_together(std::string_view doing, const SoftmaxOptions& parsed,
+                    const AttentionGeometry& geometry) {
+  if (parsed.position != PositionKind::rope) return;
+  if (geometry.head_dim % 2 != 0)
+    refuse(doing, "head_dim", "an even number for position \"rope\" (or another position)",
+           std::to_string(geometry.head_dim));
+  if (parsed.rope_scaling.kind == RotaryScaling::Kind::ntk && geometry.head_dim < 4)
+    refuse(doing, "head_dim", "4 or more for rope_scaling \"ntk\"",
+           std::to_string(geometry.head_dim));
+  if (!(parsed.rope_scaling.high_turns > parsed.rope_scaling.low_turns))
+    refuse(doing, "option rope_high_freq_factor",
+           "more than rope_low_freq_factor (" + std::to_string(parsed.rope_scaling.low_turns) + ")",
+           std::to_string(parsed.rope_scaling.high_turns));
+}
+
+}  // namespace
+
+double real_option(std::string_view doing, const std::string& key, const OptionValue& value,
+                   double low, double high) {
+  const double number = number_option(doing, key, value);
+  if (!(number >= low) || !(number <= high))
+    refuse(doing, "option " + key,
+           "a positive number from " + std::to_string(low) + " to " + std::to_string(high),
+           std::to_string(number));
+  return number;
+}
+
+size_t whole_option(std::string_view doing, const std::string& key, const OptionValue& value,
+                    size_t low, size_t high) {
+  const double number = number_option(doing, key, value);
+  if (number == std::floor(number) && number >= static_cast<double>(low) &&
+      number <= static_cast<double>(high))
+    return static_cast<size_t>(number);
+  refuse(doing, "option " + key,
+         "a whole number from " + std::to_string(low) + " to " + std::to_string(high),
+         std::to_string(number));
+}
+
+std::string word_option(std::string_view doing, const std::string& key, const OptionValue& value,
+                        const std::vector<std::string>& words) {
+  const auto* word = std::get_if<std::string>(&value);
+  if (word == nullptr || std::find(words.begin(), words.end(), *word) == words.end())
+    refuse(doing, "option " + key, "one of " + listed(words, "\""),
+           word == nullptr ? "not a string" : *word);
+  return *word;
+}
+
+SoftmaxOptions read_softmax_options(std::string_view doing, const AttentionOptions& options,
+                                    const AttentionGeometry& geometry, PositionKind position,
+                                    const std::set<std::string>& others) {
+  SoftmaxOptions parsed{.position = position};
+  for (const auto& [key, value] : options.values) {
+    if (others.count(key) > 0) continue;
+    if (key == "position") {
+      const std::string word = word_option(doing, key, value, {"rope", "alibi", "none"});
+      parsed.position = word == "rope"    ? PositionKind::rope
+                        : word == "alibi" ? PositionKind::alibi
+                                          : PositionKind::none;
+    } else if (key == "rope_theta") {
+      parsed.rope_theta = real_option(doing, key, value, 1e-6, 1e18);
+    } else if (key == "window") {
+      parsed.window = whole_option(doing, key, value, 0, kMostTokens);
+    } else if (key == "qk_conv") {
+      parsed.qk_conv = whole_option(doing, key, value, 0, 16);
+    } else if (!read_scaling(doing, key, value, parsed.rope_scaling)) {
+      std::vector<std::string> known = {"position",
+                                        "rope_theta",
+                                        "rope_scaling",
+                                        "rope_factor",
+                                        "rope_low_freq_factor",
+                                        "rope_high_freq_factor",
+                                        "rope_original_context",
+                                        "window",
+                                        "qk_conv"};
+      known.insert(known.end(), others.begin(), others.end());
+      refuse(doing, "option " + key, listed(known, ""), key);
+    }
+  }
+  check_together(doing, parsed, geometry);
+  return parsed;
+}
+
+std::vector<double> alibi_slopes(size_t heads) {
+  const size_t power = std::bit_floor(heads);
+  std::vector<double> slopes;
+  for (size_t h = 1; h <= power; ++h)
+    slopes.push_back(std::exp2(-8.0 * static_cast<double>(h) / static_cast<double>(power)));
+  for (size_t h = 1; slopes.size() < heads; h += 2)
+    slopes.push_back(std::exp2(-8.0 * static_cast<double>(h) / static_cast<double>(2 * power)));
+  return slopes;
+}
+
+}  // namespace cairn
