@@ -8,8 +8,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
+#include <csignal>
+#include <fstream>
+#include <sstream>
 #include <utility>
 
 #include "cairn/base/error.h"
@@ -51,6 +55,65 @@ struct Descriptor {
   const int number;
 };
 
+// Mapped files by address, for the handler below. A handler may neither lock nor allocate, so the
+// table has a fixed size; a file that finds no place in it is only not guarded.
+struct GuardedMap {
+  std::atomic<bool> taken{false};
+  std::atomic<const std::byte*> begin{nullptr};  // published last
+  size_t size = 0;
+  std::array<char, 256> name{};
+};
+std::array<GuardedMap, 256> g_maps;
+
+void say(std::string_view text) {
+  static_cast<void>(::write(STDERR_FILENO, text.data(), text.size()) < 0);
+}
+
+// Ends the process with the message and the exit code of an Error: nothing else can be done where
+// any instruction of any library may have been the one that read.
+void on_bus_error(int number, siginfo_t* info, void* /*context*/) {
+  const auto* address = static_cast<const std::byte*>(info->si_addr);
+  for (const GuardedMap& map : g_maps) {
+    const std::byte* begin = map.begin.load(std::memory_order_acquire);
+    if (begin == nullptr || address < begin || address >= begin + map.size) continue;
+    say("error: reading ");
+    say(map.name.data());
+    say("\n  expected the bytes it had when it was opened, found its end\n"
+        "  another process has cut it\n");
+    ::_exit(static_cast<int>(ErrorKind::data));
+  }
+  std::signal(number, SIG_DFL);  // none of ours: the instruction runs again, and ends the process
+}
+
+void guard(const std::byte* begin, size_t size, const Path& path) {
+  static const bool installed = [] {
+    struct sigaction before {
+    }, action{};
+    if (::sigaction(SIGBUS, nullptr, &before) != 0 || before.sa_handler != SIG_DFL) return false;
+    action.sa_sigaction = on_bus_error;
+    action.sa_flags = SA_SIGINFO;
+    return ::sigaction(SIGBUS, &action, nullptr) == 0;
+  }();
+  if (!installed) return;
+  for (GuardedMap& map : g_maps) {
+    if (map.taken.exchange(true, std::memory_order_acquire)) continue;
+    map.size = size;
+    map.name.fill('\0');
+    path.native().copy(map.name.data(), map.name.size() - 1);
+    map.begin.store(begin, std::memory_order_release);
+    return;
+  }
+}
+
+void forget(const std::byte* begin) {
+  for (GuardedMap& map : g_maps) {
+    if (map.begin.load(std::memory_order_acquire) != begin) continue;
+    map.begin.store(nullptr, std::memory_order_release);
+    map.taken.store(false, std::memory_order_release);
+    return;
+  }
+}
+
 // Opens a regular file for reading and tells its size. Does not wait for the writer of a pipe.
 int open_regular(const Path& path, size_t& size) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -77,13 +140,16 @@ MappedFile::MappedFile(const Path& path) : path_(path) {
     ::close(descriptor);
     if (mapped == MAP_FAILED) fail("mapping", path, code, ErrorKind::data);
     data_ = static_cast<const std::byte*>(mapped);
+    guard(data_, size_, path_);
   } else {
     ::close(descriptor);
   }
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (data_ == nullptr) return;
+  forget(data_);
+  ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
@@ -104,6 +170,53 @@ void MappedFile::will_need(size_t offset, size_t length) const {
   const size_t begin = offset / page * page;
   const size_t end = offset + std::min(length, size_ - offset);
   ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_WILLNEED);
+}
+
+FileReader::FileReader(const Path& path) : path_(path) {
+  size_t size = 0;
+  descriptor_ = open_regular(path, size);
+  size_ = size;
+}
+
+FileReader::~FileReader() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+FileReader::FileReader(FileReader&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)),
+      size_(std::exchange(other.size_, 0)),
+      path_(std::move(other.path_)) {}
+
+FileReader& FileReader::operator=(FileReader&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(size_, other.size_);
+  std::swap(path_, other.path_);
+  return *this;
+}
+
+void FileReader::read(uint64_t offset, void* to, size_t bytes) const {
+  auto* next = static_cast<char*>(to);
+  uint64_t at = offset;
+  while (bytes > 0) {
+    const ssize_t taken = ::pread(descriptor_, next, bytes, static_cast<off_t>(at));
+    if (taken < 0 && errno == EINTR) continue;
+    if (taken < 0) fail("reading", path_, errno, ErrorKind::data);
+    if (taken == 0)
+      throw Error({.kind = ErrorKind::data,
+                   .doing = "reading " + path_.string(),
+                   .expected = std::to_string(size_) + " bytes, as when it was opened",
+                   .found = "its end at byte " + std::to_string(at),
+                   .hint = "another process has cut it"});
+    next += taken;
+    at += static_cast<uint64_t>(taken);
+    bytes -= static_cast<size_t>(taken);
+  }
+}
+
+void FileReader::will_need(uint64_t offset, uint64_t bytes) const {
+  if (descriptor_ < 0) return;
+  ::posix_fadvise(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(bytes),
+                  POSIX_FADV_WILLNEED);
 }
 
 FileWriter::FileWriter(const Path& path, Mode mode) : path_(path) {
@@ -245,6 +358,22 @@ FileLock::FileLock(const Path& path) {
 
 FileLock::~FileLock() {
   if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+// /proc/locks names files by inode: "3: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF".
+bool is_locked(const Path& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) return false;
+  std::string inode(":");
+  inode += std::to_string(info.st_ino);
+  std::ifstream locks("/proc/locks");
+  for (std::string line; std::getline(locks, line);) {
+    std::istringstream words(line);
+    std::string number, kind, advisory, mode, holder, file;
+    words >> number >> kind >> advisory >> mode >> holder >> file;
+    if (kind == "FLOCK" && file.ends_with(inode)) return true;
+  }
+  return false;
 }
 
 void set_file_faults(FileFaults* faults) {

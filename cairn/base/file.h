@@ -16,9 +16,10 @@ namespace cairn {
 using Path = std::filesystem::path;
 
 // A file mapped read-only into memory. Movable; unmaps at destruction. The bytes stay valid as long
-// as the object lives. An empty file maps to an empty span. Another process that shrinks the file
-// meanwhile takes bytes away under the reader (the kernel answers with SIGBUS): map only files that
-// are replaced, not rewritten, as everything written through this layer is.
+// as the object lives. An empty file maps to an empty span. Another process that cuts the file
+// meanwhile takes bytes away under the reader: the kernel answers with SIGBUS, and the process then
+// ends with a message that names the file and exit code 3 (data), unless somebody else handles that
+// signal. Files that are read for long are better read through FileReader.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -39,6 +40,32 @@ class MappedFile {
  private:
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
+  Path path_;
+};
+
+// A regular file read at any place. Unlike a MappedFile it may be cut by others meanwhile: a read
+// then ends in an Error instead of a signal. Movable; thread-safe.
+class FileReader {
+ public:
+  FileReader() = default;
+  // Throws Error (data) when the file is absent or not a regular one.
+  explicit FileReader(const Path& path);
+  ~FileReader();
+  FileReader(FileReader&& other) noexcept;
+  FileReader& operator=(FileReader&& other) noexcept;
+
+  uint64_t size() const { return size_; }  // when it was opened
+  const Path& path() const { return path_; }
+
+  // Copies [offset, offset + bytes). Throws Error (data) when the file has fewer by now, or the
+  // disk cannot read them.
+  void read(uint64_t offset, void* to, size_t bytes) const;
+  // Tells the kernel that [offset, offset + bytes) will be read soon.
+  void will_need(uint64_t offset, uint64_t bytes) const;
+
+ private:
+  int descriptor_ = -1;
+  uint64_t size_ = 0;
   Path path_;
 };
 
@@ -94,6 +121,9 @@ class FileLock {
  private:
   int descriptor_ = -1;
 };
+
+// Whether some process, this one included, holds `path` locked as FileLock does. Takes no lock.
+bool is_locked(const Path& path);
 
 // What a test lets happen to a file operation. `before` sees each one and answers how it goes.
 class FileFaults {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cairn/base/error.h"
 #include "cairn/base/hash.h"
@@ -74,6 +75,9 @@ void print_splits(const DatasetInfo& info) {
 
 struct PackArguments {
   std::vector<std::string> from;
+  std::vector<std::string> from_tokens, held_out_tokens;
+  int64_t vocab_size = 0;
+  int64_t eos_id = -1;
   std::string tokenizer;
   std::string out;
   double held_out_fraction = CorpusOptions{}.held_out_fraction;
@@ -123,10 +127,52 @@ int run_pack(const PackArguments& arguments) {
   return 0;
 }
 
+int run_pack_tokens(const PackArguments& arguments) {
+  TokenPackOptions how{.held_out_fraction = arguments.held_out_fraction,
+                       .vocab_size = at_least(arguments.vocab_size, 0, "--vocab-size"),
+                       .shard_tokens = at_least(arguments.shard_tokens, 1, "--shard-tokens"),
+                       .show_progress = !arguments.json};
+  how.files.assign(arguments.from_tokens.begin(), arguments.from_tokens.end());
+  how.held_out_files.assign(arguments.held_out_tokens.begin(), arguments.held_out_tokens.end());
+  how.eos_id = static_cast<int32_t>(std::clamp<int64_t>(arguments.eos_id, -1, INT32_MAX));
+  std::optional<Tokenizer> tokenizer;
+  if (!arguments.tokenizer.empty())
+    how.tokenizer = &tokenizer.emplace(load_tokenizer(arguments.tokenizer));
+  const DatasetInfo info = pack_token_files(how, arguments.out);
+  if (arguments.json)
+    fmt::print("{}", json_line(dataset_json(arguments.out, info)));
+  else
+    print_splits(info);
+  return 0;
+}
+
+void check_pack_arguments(const PackArguments& arguments) {
+  const char* doing = "packing a dataset";
+  const char* hint = "cairn data pack --help shows an example";
+  if (arguments.out.empty()) wrong_use(doing, "--out FOLDER", "none", hint);
+  if (arguments.from.empty() == arguments.from_tokens.empty())
+    wrong_use(doing, "--from FOLDER for text, or --from-tokens FILE for tokens",
+              arguments.from.empty() ? "neither" : "both", hint);
+  if (!arguments.from.empty() && arguments.tokenizer.empty())
+    wrong_use(doing, "--tokenizer FOLDER", "none", hint);
+  if (!arguments.from_tokens.empty() && arguments.tokenizer.empty() && arguments.vocab_size == 0)
+    wrong_use(doing, "--tokenizer FOLDER, or --vocab-size N and --eos-id N", "none of them", hint);
+}
+
 std::function<int()> prepare_pack(Arguments& arguments) {
   auto options = std::make_shared<PackArguments>();
   arguments.option("--from", "folder or file with text; may be given again", options->from);
+  arguments.option(
+      "--from-tokens",
+      "instead of text: tokens of nanoGPT or llm.c (.bin) or Megatron (.bin and .idx); "
+      "may be given again",
+      options->from_tokens);
+  arguments.option("--held-out-tokens", "the held-out part of those (the last of --from-tokens)",
+                   options->held_out_tokens);
   arguments.option("--tokenizer", "folder with tokenizer.json", options->tokenizer);
+  arguments.option("--vocab-size", "of tokens whose tokenizer is not at hand", options->vocab_size);
+  arguments.option("--eos-id", "the token that ends a document, if without --tokenizer (none)",
+                   options->eos_id);
   arguments.option("-o,--out", "folder for the dataset", options->out);
   arguments.option("--held-out-fraction",
                    "share of files kept from training (0.05); as for cairn tokenizer train",
@@ -138,13 +184,8 @@ std::function<int()> prepare_pack(Arguments& arguments) {
   arguments.option("--threads", "threads (all allowed)", options->threads);
   arguments.flag("--json", "print JSON", options->json);
   return [options] {
-    if (options->from.empty() || options->tokenizer.empty() || options->out.empty())
-      wrong_use("packing a dataset", "--from FOLDER, --tokenizer FOLDER and --out FOLDER",
-                options->from.empty()        ? "no --from"
-                : options->tokenizer.empty() ? "no --tokenizer"
-                                             : "no --out",
-                "cairn data pack --help shows an example");
-    return run_pack(*options);
+    check_pack_arguments(*options);
+    return options->from.empty() ? run_pack_tokens(*options) : run_pack(*options);
   };
 }
 
@@ -301,7 +342,9 @@ const Verb kDataVerb{
         {.name = "pack",
          .does = "Split text files into training and held-out parts and tokenise them",
          .example = "cairn data pack --from /usr/include --from notes --tokenizer tok --out "
-                    "dataset",
+                    "dataset\n"
+                    "  cairn data pack --from-tokens train.bin --held-out-tokens val.bin "
+                    "--tokenizer gpt2 --out dataset",
          .prepare = prepare_pack},
         {.name = "stat",
          .does = "Show how much a dataset holds",

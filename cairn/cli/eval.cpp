@@ -82,11 +82,8 @@ Text open_dataset(const std::string& folder, const Tokenizer& tokenizer) {
                  .found = hex64(stream->dataset().tokenizer),
                  .hint = "pack the text with the model's tokenizer, or give the text as a file"});
   const TokenStream& tokens = *stream;
-  return {.name = folder + " (held-out)",
-          .tokens = {.size = tokens.tokens(),
-                     .read = [&tokens](uint64_t begin,
-                                       std::span<int32_t> out) { tokens.read(begin, out); }},
-          .stream = std::move(stream)};
+  return {
+      .name = folder + " (held-out)", .tokens = token_source(tokens), .stream = std::move(stream)};
 }
 
 Text open_text(const Options& options, const Tokenizer& tokenizer) {
@@ -128,7 +125,7 @@ Report score(const Options& options, Model& model, const Tokenizer& tokenizer, c
   report.stride = not_negative(options.stride, "--stride");
   if (report.stride == 0) report.stride = report.length;
 
-  const EvaluationWindows windows(text.tokens, report.length, report.stride);
+  const EvaluationWindows windows(text.tokens, {.length = report.length, .stride = report.stride});
   const uint64_t limit = not_negative(options.windows, "--windows");
   report.windows = limit == 0 ? windows.size() : std::min<uint64_t>(limit, windows.size());
   const size_t sequences =

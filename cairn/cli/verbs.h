@@ -17,6 +17,7 @@ extern const Verb kEvalVerb;
 extern const Verb kInspectVerb;
 extern const Verb kPlotVerb;
 extern const Verb kRunVerb;
+extern const Verb kRunsVerb;
 extern const Verb kTokenizerVerb;
 extern const Verb kTrainVerb;
 

@@ -72,6 +72,15 @@ void write_dataset_info(const DatasetInfo& info, const Path& folder) {
   write_file_atomically(folder / "dataset.json", write_json(document));
 }
 
+void refuse_existing_dataset(const Path& folder) {
+  if (std::filesystem::exists(folder / "dataset.json"))
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "packing a dataset into " + folder.string(),
+                 .expected = "a folder without a dataset",
+                 .found = "dataset.json",
+                 .hint = "remove the folder or choose another"});
+}
+
 TokenStream::TokenStream(const Path& folder, Split split)
     : folder_(folder),
       split_(split),
@@ -114,10 +123,24 @@ void TokenStream::read(uint64_t begin, std::span<int32_t> out) const {
   }
 }
 
+std::vector<uint64_t> TokenStream::document_starts(uint64_t begin, uint64_t end) const {
+  std::vector<uint64_t> starts;
+  for (size_t shard = 0; shard < shards_.size(); ++shard) {
+    const uint64_t before = starts_[shard];
+    if (before >= end || starts_[shard + 1] <= begin) continue;
+    const auto all = shards_[shard]->document_starts();
+    const uint64_t first = begin > before ? begin - before : 0;
+    for (auto start = std::lower_bound(all.begin(), all.end(), first);
+         start != all.end() && before + *start < end; ++start)
+      starts.push_back(before + *start);
+  }
+  return starts;
+}
+
 std::string TokenStream::file_of(size_t shard, uint64_t document) const {
-  const MappedFile names(folder_ / (std::string(split_name(split_)) + ".files"));
+  const std::string names = read_file(folder_ / (std::string(split_name(split_)) + ".files"));
   uint64_t line = document_starts_[shard] + document;
-  std::string_view rest = names.text();
+  std::string_view rest = names;
   while (line-- > 0 && !rest.empty())
     rest.remove_prefix(std::min(rest.find('\n'), rest.size() - 1) + 1);
   return std::string(rest.substr(0, rest.find('\n')));

@@ -52,6 +52,26 @@ struct PackOptions {
 DatasetInfo pack_dataset(const Corpus& corpus, const Tokenizer& tokenizer, const Path& folder,
                          const PackOptions& options, ThreadTeam& team);
 
+struct TokenPackOptions {
+  std::vector<Path> files;           // of any format of data/token_file.h, one after the other
+  std::vector<Path> held_out_files;  // if none: the last documents of `files`
+  double held_out_fraction = 0.05;   // of tokens, then
+  // What made the tokens: a tokenizer, or at least their number and the one that ends a document.
+  const Tokenizer* tokenizer = nullptr;
+  uint64_t vocab_size = 0;
+  int32_t eos_id = -1;
+  uint64_t shard_tokens = uint64_t{1} << 26;
+  bool show_progress = true;
+};
+
+// The same from tokens that another trainer has made. A document ends where the file says so or
+// behind the end-of-text token. Memory: about two shards. Throws Error (data) naming the file when
+// one is damaged or has tokens outside the vocabulary, Error (usage) as above.
+DatasetInfo pack_token_files(const TokenPackOptions& options, const Path& folder);
+
+// Throws Error (usage) when `folder` holds a dataset already.
+void refuse_existing_dataset(const Path& folder);
+
 // One split opened for reading: its shards as one long stream. Thread-safe.
 class TokenStream {
  public:
@@ -64,6 +84,8 @@ class TokenStream {
   const Shard& shard(size_t index) const { return *shards_[index]; }
   // Copies tokens [begin, begin + out.size()) of the whole stream. Errors as Shard::read's.
   void read(uint64_t begin, std::span<int32_t> out) const;
+  // Where documents begin in tokens [begin, end) of the whole stream, rising.
+  std::vector<uint64_t> document_starts(uint64_t begin, uint64_t end) const;
   // The file that document `document` of shard `shard` came from.
   std::string file_of(size_t shard, uint64_t document) const;
 

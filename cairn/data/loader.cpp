@@ -28,23 +28,15 @@ Batch empty_batch(size_t sequences, size_t length) {
 BatchMaker::BatchMaker(const TokenStream& stream, const LoaderOptions& options)
     : stream_(stream),
       options_(options),
-      sampler_(shard_sizes(stream), options.length, options.seed),
-      windows_{0} {
-  for (const uint64_t tokens : shard_sizes(stream))
-    windows_.push_back(windows_.back() +
-                       (tokens == 0 ? 0 : (tokens - 1 + options.length - 1) / options.length));
-}
+      sampler_(shard_sizes(stream), options.length, options.seed) {}
 
-// `targets` of the sequence count, at most its length.
-void BatchMaker::add_sequence(const SamplePlace& place, uint64_t targets, Batch& batch) const {
+void BatchMaker::add_sequence(const SamplePlace& place, Batch& batch) const {
   const Shard& shard = stream_.shard(place.shard);
   std::vector<int32_t> tokens(options_.length + 1);
-  shard.read(place.offset, std::span(tokens).first(targets == 0 ? 0 : targets + 1));
+  shard.read(place.offset, tokens);
   const auto begin = static_cast<int32_t>(batch.tokens.size());
   batch.tokens.insert(batch.tokens.end(), tokens.begin(), tokens.end() - 1);
   batch.targets.insert(batch.targets.end(), tokens.begin() + 1, tokens.end());
-  std::fill(batch.targets.end() - static_cast<std::ptrdiff_t>(options_.length - targets),
-            batch.targets.end(), kIgnoredTarget);
   batch.offsets.push_back(begin);
 
   const auto starts = shard.document_starts();
@@ -67,8 +59,7 @@ Batch BatchMaker::batch(uint64_t index) const {
     const SamplePlace place = sampler_.place(first + i);
     stream_.shard(place.shard).will_need(place.offset, options_.length + 1);
   }
-  for (size_t i = 0; i < options_.sequences; ++i)
-    add_sequence(sampler_.place(first + i), options_.length, batch);
+  for (size_t i = 0; i < options_.sequences; ++i) add_sequence(sampler_.place(first + i), batch);
   batch.offsets.push_back(static_cast<int32_t>(batch.tokens.size()));
   return batch;
 }
@@ -85,23 +76,6 @@ std::vector<std::string> BatchMaker::files(uint64_t index) const {
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;
-}
-
-Batch BatchMaker::evaluation_batch(uint64_t first_window, uint64_t count) const {
-  Batch batch = empty_batch(count, options_.length);
-  for (uint64_t window = first_window; window < first_window + count; ++window) {
-    if (window >= windows()) {
-      add_sequence({}, 0, batch);
-      continue;
-    }
-    const auto after = std::upper_bound(windows_.begin(), windows_.end(), window);
-    const auto shard = static_cast<size_t>(after - windows_.begin()) - 1;
-    const uint64_t offset = (window - windows_[shard]) * options_.length;
-    const uint64_t left = stream_.shard(shard).info().tokens - 1 - offset;
-    add_sequence({shard, offset}, std::min<uint64_t>(options_.length, left), batch);
-  }
-  batch.offsets.push_back(static_cast<int32_t>(batch.tokens.size()));
-  return batch;
 }
 
 DataLoader::DataLoader(const BatchMaker& maker, uint64_t first_batch)

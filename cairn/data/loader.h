@@ -1,4 +1,4 @@
-// Batches for training and evaluation.
+// Batches for training; for evaluation: data/evaluation_windows.h.
 #pragma once
 
 #include <condition_variable>
@@ -35,19 +35,12 @@ class BatchMaker {
   // The files that batch `index` was cut from, each once: for reports.
   std::vector<std::string> files(uint64_t index) const;
 
-  // Evaluation: windows in order, always the same. The last window of a shard may be short, so that
-  // every token is predicted once but the first of each shard; what it lacks, and windows beyond
-  // the last, have ignored targets.
-  uint64_t windows() const { return windows_.back(); }
-  Batch evaluation_batch(uint64_t first_window, uint64_t count) const;
-
  private:
-  void add_sequence(const SamplePlace& place, uint64_t targets, Batch& batch) const;
+  void add_sequence(const SamplePlace& place, Batch& batch) const;
 
   const TokenStream& stream_;
   LoaderOptions options_;
   Sampler sampler_;
-  std::vector<uint64_t> windows_;  // evaluation windows before each shard, and all
 };
 
 // Hands out training batches in order, made one ahead by a thread of its own.

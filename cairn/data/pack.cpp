@@ -124,12 +124,7 @@ DatasetInfo pack_dataset(const Corpus& corpus, const Tokenizer& tokenizer, const
                  .doing = "packing a dataset",
                  .expected = "a tokenizer with an end-of-text token",
                  .hint = "tokenizer_config.json names it as eos_token"});
-  if (std::filesystem::exists(folder / "dataset.json"))
-    throw Error({.kind = ErrorKind::usage,
-                 .doing = "packing a dataset into " + folder.string(),
-                 .expected = "a folder without a dataset",
-                 .found = "dataset.json",
-                 .hint = "remove the folder or choose another"});
+  refuse_existing_dataset(folder);
   make_folders(folder);
   ProgressCount progress(
       "packing", total_bytes(corpus.training) + total_bytes(corpus.held_out), "B",

@@ -1,6 +1,7 @@
 #include "cairn/data/shard.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "cairn/base/error.h"
@@ -13,6 +14,7 @@ namespace {
 constexpr char kMagic[8] = {'C', 'A', 'I', 'R', 'N', 'T', 'O', 'K'};
 constexpr uint32_t kVersion = 1;
 constexpr uint64_t kBlockBytes = uint64_t{16} << 20;
+constexpr uint64_t kPieceBytes = uint64_t{1} << 20;  // a block is hashed in such pieces
 
 struct Header {
   char magic[8];
@@ -77,7 +79,7 @@ void Shard::check_header() {
   if (file_.size() < sizeof(Header))
     refuse("size", "at least 128 bytes", std::to_string(file_.size()));
   Header header;
-  std::memcpy(&header, file_.bytes().data(), sizeof header);
+  file_.read(0, &header, sizeof header);
   if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0)
     refuse("magic", "CAIRNTOK", "other bytes");
   check("version", kVersion, header.version);
@@ -94,20 +96,21 @@ void Shard::check_header() {
   const uint64_t blocks = block_count(header.tokens, header.token_bytes);
   check("payload offset", payload_offset(blocks, header.documents), header.payload_offset);
   check("size", header.payload_offset + header.tokens * header.token_bytes, file_.size());
-  const auto* tables = reinterpret_cast<const uint64_t*>(file_.bytes().data() + sizeof(Header));
-  check("hash of the tables", hash64(tables, 8 * (blocks + header.documents)), header.tables_hash);
+  tables_.resize(blocks + header.documents);
+  if (!tables_.empty()) file_.read(sizeof(Header), tables_.data(), 8 * tables_.size());
+  check("hash of the tables", hash64(tables_.data(), 8 * tables_.size()), header.tables_hash);
 
   info_ = {header.vocab_size, header.tokenizer, header.tokens, header.documents,
            header.token_bytes};
-  block_hashes_ = {tables, blocks};
-  documents_ = {tables + blocks, header.documents};
+  block_hashes_ = std::span(tables_).first(blocks);
+  documents_ = std::span(tables_).subspan(blocks);
   for (size_t i = 0; i < documents_.size(); ++i) {
     const uint64_t least = i == 0 ? 0 : documents_[i - 1];
     if (documents_[i] < least || documents_[i] > info_.tokens || (i == 0 && documents_[0] != 0))
       refuse("start of document " + std::to_string(i), "rising from 0",
              std::to_string(documents_[i]));
   }
-  payload_ = file_.bytes().data() + header.payload_offset;
+  payload_ = header.payload_offset;
   checked_ = std::make_unique<std::atomic<bool>[]>(blocks);
 }
 
@@ -115,12 +118,19 @@ void Shard::check_block(uint64_t block) const {
   if (checked_[block].load(std::memory_order_acquire)) return;
   const uint64_t begin = block * kBlockBytes;
   const uint64_t size = std::min(kBlockBytes, info_.tokens * info_.token_bytes - begin);
-  if (hash64(payload_ + begin, size) != block_hashes_[block])
+  Hasher hasher;
+  std::vector<std::byte> piece(std::min(size, kPieceBytes));
+  for (uint64_t done = 0; done < size; done += piece.size()) {
+    piece.resize(std::min<uint64_t>(piece.size(), size - done));
+    file_.read(payload_ + begin + done, piece.data(), piece.size());
+    hasher.update(piece.data(), piece.size());
+  }
+  if (const uint64_t hash = hasher.digest(); hash != block_hashes_[block])
     throw Error({.kind = ErrorKind::data,
                  .doing = "reading token shard " + file_.path().string(),
                  .subject = "block " + std::to_string(block),
                  .expected = "hash " + hex64(block_hashes_[block]),
-                 .found = hex64(hash64(payload_ + begin, size)),
+                 .found = hex64(hash),
                  .hint = "the file is damaged: pack the data again"});
   checked_[block].store(true, std::memory_order_release);
 }
@@ -135,9 +145,16 @@ void Shard::read(uint64_t begin, std::span<int32_t> out) const {
   const uint64_t first = begin * info_.token_bytes / kBlockBytes;
   const uint64_t last = ((begin + out.size()) * info_.token_bytes - 1) / kBlockBytes;
   for (uint64_t block = first; block <= last; ++block) check_block(block);
-  const std::byte* from = payload_ + begin * info_.token_bytes;
-  const uint32_t largest =
-      info_.token_bytes == 2 ? widen<uint16_t>(from, out) : widen<uint32_t>(from, out);
+  uint32_t largest = 0;
+  std::array<std::byte, 8192> piece;
+  const size_t most = piece.size() / info_.token_bytes;
+  for (size_t done = 0; done < out.size(); done += std::min(most, out.size() - done)) {
+    const auto part = out.subspan(done, std::min(most, out.size() - done));
+    file_.read(payload_ + (begin + done) * info_.token_bytes, piece.data(),
+               part.size() * info_.token_bytes);
+    largest = std::max(largest, info_.token_bytes == 2 ? widen<uint16_t>(piece.data(), part)
+                                                       : widen<uint32_t>(piece.data(), part));
+  }
   if (largest >= info_.vocab_size)
     throw Error({.kind = ErrorKind::data,
                  .doing = "reading token shard " + file_.path().string(),
@@ -151,8 +168,7 @@ uint64_t Shard::document_of(uint64_t index) const {
 }
 
 void Shard::will_need(uint64_t begin, uint64_t count) const {
-  const auto offset = static_cast<uint64_t>(payload_ - file_.bytes().data());
-  file_.will_need(offset + begin * info_.token_bytes, count * info_.token_bytes);
+  file_.will_need(payload_ + begin * info_.token_bytes, count * info_.token_bytes);
 }
 
 ShardWriter::ShardWriter(uint64_t vocab_size, uint64_t tokenizer) {

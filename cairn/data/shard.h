@@ -1,4 +1,4 @@
-// Token shards: files of token ids that training maps into memory.
+// Token shards: files of token ids that training reads from.
 //
 //   header        128 bytes, little-endian (below), with a hash of itself and of both tables
 //   block hashes  u64 x blocks: XXH3 of each 16 MiB of the payload
@@ -6,7 +6,7 @@
 //   payload       token ids, u16 or u32, from a multiple of 64 bytes to the end of the file
 //
 // Opening checks everything but the payload; a block of the payload is checked when it is first
-// read.
+// read. Shards are read, not mapped: one that is cut while a run trains on it ends in an Error.
 #pragma once
 
 #include <atomic>
@@ -38,7 +38,7 @@ class Shard {
   const Path& path() const { return file_.path(); }
 
   // Copies tokens [begin, begin + out.size()). Throws Error (usage) beyond the end, Error (data)
-  // when a block's hash is wrong or a token is not below vocab_size.
+  // when a block's hash is wrong, a token is not below vocab_size, or the file has been cut.
   void read(uint64_t begin, std::span<int32_t> out) const;
   // Where documents begin, rising, the first at 0.
   std::span<const uint64_t> document_starts() const { return documents_; }
@@ -51,11 +51,12 @@ class Shard {
   void check_header();
   void check_block(uint64_t block) const;
 
-  MappedFile file_;
+  FileReader file_;
   ShardInfo info_;
-  std::span<const uint64_t> block_hashes_, documents_;
-  const std::byte* payload_ = nullptr;
-  std::unique_ptr<std::atomic<bool>[]> checked_;  // a block each
+  std::vector<uint64_t> tables_;
+  std::span<const uint64_t> block_hashes_, documents_;  // parts of tables_
+  uint64_t payload_ = 0;                                // where tokens begin in the file
+  std::unique_ptr<std::atomic<bool>[]> checked_;        // a block each
 };
 
 // Collects documents and writes them as one shard.

@@ -23,57 +23,6 @@ uint64_t scored_bytes(const Batch& batch, std::span<const uint32_t> byte_counts)
 
 }  // namespace
 
-TokenSource token_source(std::vector<int32_t> tokens) {
-  const auto held = std::make_shared<const std::vector<int32_t>>(std::move(tokens));
-  return {.size = held->size(), .read = [held](uint64_t begin, std::span<int32_t> out) {
-            std::copy_n(held->begin() + static_cast<std::ptrdiff_t>(begin), out.size(),
-                        out.begin());
-          }};
-}
-
-EvaluationWindows::EvaluationWindows(TokenSource source, size_t length, size_t stride)
-    : source_(std::move(source)), length_(length), stride_(stride) {
-  if (stride == 0 || stride > length)
-    throw Error({.kind = ErrorKind::usage,
-                 .doing = "cutting a text into windows",
-                 .subject = "stride",
-                 .expected = "1 to the window's length, " + std::to_string(length),
-                 .found = std::to_string(stride)});
-  if (source_.size < 2)
-    throw Error({.kind = ErrorKind::data,
-                 .doing = "cutting a text into windows",
-                 .expected = "at least two tokens",
-                 .found = std::to_string(source_.size)});
-  const uint64_t targets = source_.size - 1;
-  // The first window scores `length` targets, each later one `stride`.
-  windows_ = targets <= length ? 1 : 1 + (targets - length + stride - 1) / stride;
-}
-
-Batch EvaluationWindows::batch(uint64_t first, uint64_t count) const {
-  if (count > windows_ || first > windows_ - count)
-    throw Error({.kind = ErrorKind::usage,
-                 .doing = "reading evaluation windows",
-                 .expected = "windows below " + std::to_string(windows_),
-                 .found = std::to_string(first) + " + " + std::to_string(count)});
-  Batch batch{.sequences = count, .length = length_};
-  std::vector<int32_t> tokens(length_ + 1);
-  for (uint64_t window = first; window < first + count; ++window) {
-    const uint64_t begin = window * stride_;
-    const auto inside = static_cast<size_t>(std::min<uint64_t>(length_, source_.size - 1 - begin));
-    source_.read(begin, std::span(tokens).first(inside + 1));
-    std::fill(tokens.begin() + static_cast<std::ptrdiff_t>(inside) + 1, tokens.end(), tokens[0]);
-    const size_t scored_before = window == 0 ? 0 : length_ - stride_;
-    batch.offsets.push_back(static_cast<int32_t>(batch.tokens.size()));
-    for (size_t i = 0; i < length_; ++i) {
-      batch.tokens.push_back(tokens[i]);
-      batch.targets.push_back(i >= scored_before && i < inside ? tokens[i + 1] : kIgnoredTarget);
-      batch.positions.push_back(static_cast<int32_t>(i));
-    }
-  }
-  batch.offsets.push_back(static_cast<int32_t>(batch.tokens.size()));
-  return batch;
-}
-
 double TextScore::nats_per_token() const {
   return tokens == 0 ? 0.0 : nats / static_cast<double>(tokens);
 }

@@ -1,8 +1,7 @@
 // How well a language model predicts a text: loss, perplexity and bits per byte.
 //
-// A text is cut into windows of `length` tokens that begin `stride` tokens after one another. Every
-// token but the first is predicted exactly once; with a stride below the length each window also
-// sees tokens that the one before it has scored, as context. Bits per byte divide by the bytes that
+// A text is cut into windows, each token but the first predicted once (data/evaluation_windows.h).
+// Bits per byte divide by the bytes that
 // the scored tokens stand for, so models with different tokenizers, and file compressors, compare
 // (Gao et al. 2020, arXiv:2101.00027, section 3.1).
 #pragma once
@@ -13,39 +12,12 @@
 #include <vector>
 
 #include "cairn/base/function_ref.h"
+#include "cairn/data/evaluation_windows.h"
 #include "cairn/nn/batch.h"
 #include "cairn/nn/language_model.h"
 #include "cairn/text/tokenizer.h"
 
 namespace cairn {
-
-// The tokens of a text, wherever they are.
-struct TokenSource {
-  uint64_t size = 0;
-  // Copies tokens [begin, begin + out.size()), all below `size`.
-  std::function<void(uint64_t begin, std::span<int32_t> out)> read;
-};
-
-// Tokens in memory. The vector is moved into the source.
-TokenSource token_source(std::vector<int32_t> tokens);
-
-// The windows of a text, in order: always the same ones. Thread-safe if the source is.
-class EvaluationWindows {
- public:
-  // 1 <= stride <= length, else Error (usage); Error (data) when there are not two tokens.
-  EvaluationWindows(TokenSource source, size_t length, size_t stride);
-
-  uint64_t size() const { return windows_; }
-  // `count` windows from `first` on. Targets that another window scores, and those beyond the end
-  // of the text, are kIgnoredTarget. Error (usage) beyond the last window.
-  Batch batch(uint64_t first, uint64_t count) const;
-
- private:
-  TokenSource source_;
-  size_t length_;
-  size_t stride_;
-  uint64_t windows_ = 0;
-};
 
 // Sums over the scored tokens of a text.
 struct TextScore {

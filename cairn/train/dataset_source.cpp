@@ -1,6 +1,7 @@
 #include "cairn/train/dataset_source.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include "cairn/base/error.h"
@@ -16,8 +17,10 @@ constexpr size_t kShardHeader = 128;
 uint64_t fingerprint_of(const TokenStream& stream) {
   Hasher hasher;
   for (size_t i = 0; i < stream.shards(); ++i) {
-    const MappedFile file(stream.shard(i).path());
-    hasher.update(file.bytes().data(), std::min(kShardHeader, file.size()));
+    const FileReader file(stream.shard(i).path());
+    std::array<std::byte, kShardHeader> header{};
+    file.read(0, header.data(), header.size());  // an open shard has one
+    hasher.update(header.data(), header.size());
   }
   return hasher.digest();
 }
@@ -27,13 +30,14 @@ uint64_t fingerprint_of(const TokenStream& stream) {
 DatasetSource::DatasetSource(const Path& folder, const LoaderOptions& options)
     : options_(options), training_(folder, Split::training), maker_(training_, options_) {
   fingerprint_ = fingerprint_of(training_);
-  if (info().held_out.tokens <= options_.length) {
-    log_warning(folder.string() + " holds too little held-out text for one sequence of " +
-                std::to_string(options_.length) + " tokens: nothing to evaluate on");
+  if (info().held_out.tokens < 2) {
+    log_warning(folder.string() + " holds no held-out text: nothing to evaluate on");
     return;
   }
   held_out_.emplace(folder, Split::held_out);
-  held_out_maker_.emplace(*held_out_, options_);
+  held_out_windows_.emplace(
+      token_source(*held_out_),
+      WindowOptions{.length = options_.length, .mask_documents = options_.mask_documents});
 }
 
 DatasetSource::~DatasetSource() = default;
@@ -59,11 +63,11 @@ std::vector<std::string> DatasetSource::files(uint64_t first, uint64_t count) co
 }
 
 uint64_t DatasetSource::held_out_windows() const {
-  return held_out_maker_ ? held_out_maker_->windows() : 0;
+  return held_out_windows_ ? held_out_windows_->size() : 0;
 }
 
 Batch DatasetSource::held_out(uint64_t first, uint64_t count) const {
-  return held_out_maker_->evaluation_batch(first, count);
+  return held_out_windows_->batch(first, count);
 }
 
 double DatasetSource::bytes_per_token() const {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 
+#include "cairn/data/evaluation_windows.h"
 #include "cairn/data/loader.h"
 #include "cairn/train/batch_source.h"
 
@@ -12,8 +13,8 @@ namespace cairn {
 class DatasetSource final : public BatchSource {
  public:
   // Opens the shards of `folder`. Throws Error (data) when it is not a dataset, a shard has
-  // vanished or is damaged, or no shard holds a whole sequence. Held-out text shorter than a
-  // sequence is passed over with a warning.
+  // vanished or is damaged, or no shard holds a whole sequence. Without held-out text there is
+  // nothing to evaluate on; a warning says so.
   DatasetSource(const Path& folder, const LoaderOptions& options);
   ~DatasetSource() override;
 
@@ -34,7 +35,7 @@ class DatasetSource final : public BatchSource {
   TokenStream training_;
   BatchMaker maker_;
   std::optional<TokenStream> held_out_;
-  std::optional<BatchMaker> held_out_maker_;
+  std::optional<EvaluationWindows> held_out_windows_;
   std::unique_ptr<DataLoader> loader_;
   uint64_t fingerprint_ = 0;
 };

@@ -364,5 +364,48 @@ TEST(FileLock, EndsWithItsProcessHoweverThatEnds) {
   const FileLock lock(path);
 }
 
+TEST(IsLocked, SeesALockWithoutTakingIt) {
+  const TemporaryFolder folder;
+  const Path path = folder / "lock";
+  EXPECT_FALSE(is_locked(path));
+  {
+    const FileLock lock(path);
+    EXPECT_TRUE(is_locked(path));
+  }
+  EXPECT_FALSE(is_locked(path));
+  const FileLock again(path);
+}
+
+TEST(FileReader, ReadsAnyPartAndNamesTheFileWhenItHasBeenCut) {
+  const TemporaryFolder folder;
+  const Path path = folder / "data";
+  write_file_atomically(path, "0123456789");
+  const FileReader reader(path);
+  EXPECT_EQ(reader.size(), 10U);
+  std::string part(4, '.');
+  reader.read(3, part.data(), part.size());
+  EXPECT_EQ(part, "3456");
+  truncate_file(path, 5);
+  EXPECT_THAT(error_of([&] { reader.read(3, part.data(), part.size()); }).what(),
+              AllOf(HasSubstr(path.string()), HasSubstr("found its end at byte 5")));
+  EXPECT_EQ(error_of([&] { const FileReader none(folder / "none"); }).kind(), ErrorKind::data);
+}
+
+// Threads of other tests may be about: the death test runs in a fresh process.
+TEST(MappedFileDeathTest, OneThatIsCutEndsTheProcessWithItsNameAndTheExitCodeOfData) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const TemporaryFolder folder;
+  const Path path = folder / "data";
+  const auto read_what_is_gone = [&] {
+    write_file_atomically(path, std::string(1 << 16, 'x'));
+    const MappedFile other(path);
+    const MappedFile file(path);
+    truncate_file(path, 4096);
+    volatile char sink = file.text()[1 << 15];
+    static_cast<void>(sink);
+  };
+  EXPECT_EXIT(read_what_is_gone(), testing::ExitedWithCode(3), "error: reading .*data");
+}
+
 }  // namespace
 }  // namespace cairn

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "cairn/base/error.h"
+#include "cairn/data/evaluation_windows.h"
 
 namespace cairn {
 namespace {
@@ -65,33 +66,37 @@ TEST_F(LoaderTest, MasksDocumentsAndResetsPositionsWhenAsked) {
   const BatchMaker maker(
       stream,
       {.sequences = 1, .length = 8, .seed = 1, .mask_documents = true, .reset_positions = true});
-  // The stream begins with documents of 1, 2, 3, 4 tokens.
-  const Batch batch = maker.evaluation_batch(0, 1);
+  // The stream begins with documents of 1, 2, 3, 4 tokens; some sample is its first window.
+  uint64_t index = 0;
+  while (maker.batch(index).tokens[0] != 1) ++index;
+  const Batch batch = maker.batch(index);
   EXPECT_EQ(batch.offsets, (std::vector<int32_t>{0, 1, 3, 6, 8}));
   EXPECT_EQ(batch.positions, (std::vector<int32_t>{0, 0, 1, 0, 1, 2, 0, 1}));
 }
 
-TEST_F(LoaderTest, EvaluationPredictsEveryTokenOnceAlsoInShortLastWindows) {
+TEST_F(LoaderTest, EvaluationPredictsEveryTokenButTheFirstOnceAcrossShards) {
   const TokenStream stream(folder_, Split::training);
-  for (const size_t length : {1, 7, 8, 209, 300}) {
-    const BatchMaker maker(stream, {.sequences = 4, .length = std::min<size_t>(length, 209)});
+  for (const size_t length : {1, 7, 8, 209, 300, 1000}) {
+    const EvaluationWindows windows(token_source(stream), {.length = length});
     std::multiset<int32_t> predicted;
-    for (uint64_t first = 0; first < maker.windows(); first += 4)
-      for (const int32_t target : maker.evaluation_batch(first, 4).targets)
+    for (uint64_t window = 0; window < windows.size(); ++window)
+      for (const int32_t target : windows.batch(window, 1).targets)
         if (target != kIgnoredTarget) predicted.insert(target);
-    // Two shards of 210 tokens 1 ... 420; the first of each has nothing before it.
-    EXPECT_EQ(predicted.size(), 418U) << length;
-    EXPECT_EQ(std::set<int32_t>(predicted.begin(), predicted.end()).size(), 418U) << length;
-    EXPECT_EQ(predicted.count(1) + predicted.count(211), 0U) << length;
+    // Two shards of 210 tokens 1 ... 420.
+    EXPECT_EQ(predicted.size(), 419U) << length;
+    EXPECT_EQ(std::set<int32_t>(predicted.begin(), predicted.end()).size(), 419U) << length;
+    EXPECT_EQ(predicted.count(1), 0U) << length;
   }
 }
 
-TEST_F(LoaderTest, WindowsBeyondTheLastHaveNoTargets) {
+TEST_F(LoaderTest, EvaluationKeepsDocumentsApartWhenAsked) {
   const TokenStream stream(folder_, Split::training);
-  const BatchMaker maker(stream, {.sequences = 4, .length = 8});
-  EXPECT_EQ(maker.windows(), 54U);  // 27 a shard, the last with one target
-  EXPECT_EQ(maker.evaluation_batch(52, 4).target_count(), 9U);
-  EXPECT_EQ(maker.evaluation_batch(52, 4).tokens.size(), 32U);
+  const EvaluationWindows apart(token_source(stream), {.length = 8, .mask_documents = true});
+  EXPECT_EQ(apart.batch(0, 1).offsets, (std::vector<int32_t>{0, 1, 3, 6, 8}));
+  // Tokens 209 ... 216: the second shard begins with token 211, its documents with 211, 212, 214.
+  EXPECT_EQ(apart.batch(26, 1).offsets, (std::vector<int32_t>{0, 2, 3, 5, 8}));
+  const EvaluationWindows together(token_source(stream), {.length = 8});
+  EXPECT_EQ(together.batch(0, 2).offsets, (std::vector<int32_t>{0, 8, 16}));
 }
 
 TEST_F(LoaderTest, GlobalBatchesDoNotDependOnTheNumberOfRanks) {

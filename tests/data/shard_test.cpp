@@ -81,5 +81,39 @@ TEST_F(ShardTest, RefusesTokensOutsideTheVocabulary) {
   EXPECT_THROW(writer.add_document(std::vector<int32_t>{-1}), Error);
 }
 
+TEST_F(ShardTest, OneThatIsCutWhileItIsOpenEndsInAnErrorThatNamesIt) {
+  ShardWriter writer(300, 77);
+  writer.add_document(std::vector<int32_t>(100000, 7));
+  writer.write(folder_ / "large.tokens");
+  const Shard shard(folder_ / "large.tokens");
+  std::vector<int32_t> tokens(1000);
+  truncate_file(folder_ / "large.tokens", 4096);
+  try {
+    shard.read(90000, tokens);
+    FAIL() << "it read what is not there";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::data);
+    EXPECT_NE(std::string(error.what()).find("large.tokens"), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("another process has cut it"), std::string::npos);
+  }
+}
+
+TEST_F(ShardTest, BlocksAreCheckedOnceAndSoAreTokensOfEveryBlock) {
+  ShardWriter writer(70000, 77);
+  writer.add_document(std::vector<int32_t>(9'000'000, 7));  // 36 MB: three blocks
+  writer.write(folder_ / "large.tokens");
+  {
+    std::fstream file(folder_ / "large.tokens", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(-1, std::ios::end);
+    file.put('\x7f');
+  }
+  const Shard shard(folder_ / "large.tokens");
+  std::vector<int32_t> tokens(1000);
+  shard.read(0, tokens);
+  shard.read(4'194'000, tokens);  // across the first two
+  EXPECT_EQ(tokens, std::vector<int32_t>(1000, 7));
+  EXPECT_THROW(shard.read(8'999'000, tokens), Error);
+}
+
 }  // namespace
 }  // namespace cairn

@@ -24,7 +24,7 @@ TokenSource counting(size_t size) {
 void expect_each_token_scored_once(size_t size, size_t length, size_t stride, size_t together) {
   SCOPED_TRACE(testing::Message() << "size " << size << ", length " << length << ", stride "
                                   << stride << ", " << together << " together");
-  const EvaluationWindows windows(counting(size), length, stride);
+  const EvaluationWindows windows(counting(size), {.length = length, .stride = stride});
   std::vector<int> scored(size, 0);
   for (uint64_t first = 0; first < windows.size(); first += together) {
     const Batch batch = windows.batch(first, std::min<uint64_t>(together, windows.size() - first));
@@ -51,10 +51,10 @@ TEST(EvaluationWindows, EveryTokenButTheFirstIsScoredExactlyOnceWithEnoughContex
 }
 
 TEST(EvaluationWindows, RefusesWhatCannotBeCut) {
-  EXPECT_THROW(EvaluationWindows(counting(1), 4, 4), Error);
-  EXPECT_THROW(EvaluationWindows(counting(9), 4, 0), Error);
-  EXPECT_THROW(EvaluationWindows(counting(9), 4, 5), Error);
-  const EvaluationWindows windows(counting(9), 4, 4);
+  EXPECT_THROW(EvaluationWindows(counting(1), {.length = 4, .stride = 4}), Error);
+  EXPECT_THROW(EvaluationWindows(counting(9), {.length = 0, .stride = 0}), Error);
+  EXPECT_THROW(EvaluationWindows(counting(9), {.length = 4, .stride = 5}), Error);
+  const EvaluationWindows windows(counting(9), {.length = 4, .stride = 4});
   EXPECT_EQ(windows.size(), 2U);
   EXPECT_THROW(windows.batch(1, 2), Error);
   EXPECT_THROW(windows.batch(0, 3), Error);
@@ -67,7 +67,7 @@ const auto uniform = [](const Batch& batch) {
 };
 
 TEST(Perplexity, OfAModelThatKnowsNothingIsItsVocabulary) {
-  const EvaluationWindows windows(counting(50), 8, 3);
+  const EvaluationWindows windows(counting(50), {.length = 8, .stride = 3});
   const std::vector<uint32_t> two_bytes_each(64, 2);
   const TextScore score = score_windows(windows, 0, 4, two_bytes_each, uniform);
   EXPECT_EQ(score.tokens, 49U);
@@ -77,7 +77,7 @@ TEST(Perplexity, OfAModelThatKnowsNothingIsItsVocabulary) {
 }
 
 TEST(Perplexity, ALimitScoresTheFirstWindowsAndTheirBytesOnly) {
-  const EvaluationWindows windows(counting(50), 8, 8);
+  const EvaluationWindows windows(counting(50), {.length = 8, .stride = 8});
   std::vector<uint32_t> bytes(50, 1);
   bytes[3] = 10;
   const TextScore score = score_windows(windows, 2, 4, bytes, uniform);
@@ -87,7 +87,7 @@ TEST(Perplexity, ALimitScoresTheFirstWindowsAndTheirBytesOnly) {
 
 TEST(Perplexity, WeighsTokensNotBatches) {
   // Windows of 4, 4 and 1 target; the token with id 9 alone is hard.
-  const EvaluationWindows windows(counting(10), 4, 4);
+  const EvaluationWindows windows(counting(10), {.length = 4, .stride = 4});
   const auto hard_end = [](const Batch& batch) {
     LossSum sum;
     for (const int32_t target : batch.targets) {
@@ -102,7 +102,7 @@ TEST(Perplexity, WeighsTokensNotBatches) {
 }
 
 TEST(Perplexity, ALossThatIsNotFiniteNamesTheWindow) {
-  const EvaluationWindows windows(counting(50), 8, 8);
+  const EvaluationWindows windows(counting(50), {.length = 8, .stride = 8});
   const std::vector<uint32_t> bytes(50, 1);
   size_t calls = 0;
   const auto breaks = [&](const Batch& batch) {
@@ -125,7 +125,7 @@ TEST(Perplexity, OfAModelDoesNotDependOnBatchesOrThreads) {
   std::vector<int32_t> tokens(100);
   for (size_t i = 0; i < tokens.size(); ++i)
     tokens[i] = static_cast<int32_t>(random.below(model.config().vocab_size, i));
-  const EvaluationWindows windows(token_source(tokens), 16, 16);
+  const EvaluationWindows windows(token_source(tokens), {.length = 16, .stride = 16});
   const std::vector<uint32_t> bytes(model.config().vocab_size, 1);
   std::vector<double> nats;
   for (const int threads : {1, 3}) {
@@ -153,7 +153,8 @@ TEST(Perplexity, MoreContextHelpsAModelThatUsesIt) {
     return sum;
   };
   const std::vector<uint32_t> bytes(200, 1);
-  const EvaluationWindows apart(counting(200), 32, 32), overlapping(counting(200), 32, 8);
+  const EvaluationWindows apart(counting(200), {.length = 32, .stride = 32}),
+      overlapping(counting(200), {.length = 32, .stride = 8});
   EXPECT_LT(score_windows(overlapping, 0, 3, bytes, by_context).nats_per_token() + 1,
             score_windows(apart, 0, 3, bytes, by_context).nats_per_token());
 }
