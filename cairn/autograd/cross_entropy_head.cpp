@@ -50,6 +50,7 @@ class CrossEntropyHead final : public Operation {
     // Logits and losses are needed by whichever pass computes the loss.
     logits_ = recorder.tape.scratch(block_ * vocabulary() * sizeof(float), Lifetime::saved);
     losses_ = recorder.tape.scratch(tokens * sizeof(float), Lifetime::saved);
+    answers_ = recorder.tape.scratch(tokens * sizeof(int32_t), Lifetime::saved);
   }
 
   std::string_view kind() const override { return "head"; }
@@ -119,6 +120,11 @@ class CrossEntropyHead final : public Operation {
     return {reinterpret_cast<float*>(tape.memory(logits_).data()), block_, vocabulary()};
   }
 
+  std::span<int32_t> answers(Tape& tape) const {
+    const std::span<std::byte> bytes = tape.memory(answers_);
+    return {reinterpret_cast<int32_t*>(bytes.data()), bytes.size() / sizeof(int32_t)};
+  }
+
   void walk_blocks(Tape& tape, ThreadTeam& team, bool with_gradient) {
     for (size_t begin = 0; begin < tape.active_tokens(); begin += block_) {
       const size_t count = std::min(block_, tape.active_tokens() - begin);
@@ -157,7 +163,20 @@ class CrossEntropyHead final : public Operation {
       losses[rows.begin + row] = target < 0 ? 0.0F : log_sum - z[row][static_cast<size_t>(target)];
       max[row] = log_sum;
     }
-    if (with_gradient) make_dx(tape, rows, first, max);
+    if (with_gradient)
+      make_dx(tape, rows, first, max);
+    else
+      choose_answers(tape, rows, first);
+  }
+
+  // The likeliest token of each row, the first of several; for ignored targets too.
+  void choose_answers(Tape& tape, const Rows& rows, size_t first) {
+    const auto z = logits(tape).rows_slice(first, rows.count);
+    int32_t* chosen = answers(tape).data() + rows.begin;
+    for (size_t row = 0; row < rows.count; ++row) {
+      const float* begin = z[row].data;
+      chosen[row] = static_cast<int32_t>(std::max_element(begin, begin + vocabulary()) - begin);
+    }
   }
 
   void make_dx(Tape& tape, const Rows& rows, size_t first, const float* log_sums) {
@@ -217,6 +236,8 @@ class CrossEntropyHead final : public Operation {
       result_.loss += static_cast<double>(losses[token]);
       result_.targets += inputs_.targets[token] >= 0 ? 1 : 0;
     }
+    if (tape.mode() == Tape::Mode::evaluation)
+      result_.answers = answers(tape).first(tape.active_tokens());
   }
 
   const TokenInputs& inputs_;
@@ -227,8 +248,9 @@ class CrossEntropyHead final : public Operation {
   MatmulCache& products_;
   size_t block_;
   std::vector<Tile> tiles_;
-  Scratch logits_;  // [block, vocabulary] f32, then dz in the compute type
-  Scratch losses_;  // [tokens]
+  Scratch logits_;   // [block, vocabulary] f32, then dz in the compute type
+  Scratch losses_;   // [tokens]
+  Scratch answers_;  // [tokens] int32, of evaluation
 };
 
 }  // namespace

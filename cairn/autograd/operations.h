@@ -37,6 +37,8 @@ struct TokenInputs {
 struct LossResult {
   double loss = 0;
   size_t targets = 0;
+  // Of evaluation: the likeliest token at every position, until the tape runs again.
+  std::span<const int32_t> answers = {};
 };
 
 // What recording needs besides the tape.

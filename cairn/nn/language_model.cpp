@@ -135,6 +135,10 @@ LossSum LanguageModel::forward(const Batch& batch) {
   return {self.result.loss, self.result.targets};
 }
 
+std::span<const int32_t> LanguageModel::answers() const {
+  return implementation_->result.answers;
+}
+
 std::span<float> LanguageModel::gradients() {
   return implementation_->gradients;
 }

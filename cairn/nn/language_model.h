@@ -56,6 +56,9 @@ class LanguageModel {
   LossSum forward_backward(const Batch& batch);
   // The same loss without gradients; batches may hold fewer sequences than the shape.
   LossSum forward(const Batch& batch);
+  // Of the last forward(): the likeliest token at every position of the batch. Valid until the next
+  // forward() or forward_backward().
+  std::span<const int32_t> answers() const;
 
   // f32, laid out like Model::weights(). Of a whole step: valid until the next forward pass.
   std::span<float> gradients();

@@ -178,6 +178,29 @@ TEST(LanguageModel, EvaluatesFewerSequencesThanItTrainsOn) {
   EXPECT_EQ(program.forward_backward(whole).loss, all);
 }
 
+TEST(LanguageModel, AnswersWithTheLikeliestTokenWhateverIsAsked) {
+  const ModelConfig config = small_config();
+  Model model(config);
+  model.initialize(1);
+  ThreadTeam team(2, true);
+  LanguageModel program(model, {2, 32, Precision::f32}, team);
+  Batch batch = random_batch(config, 2, 32, 3);
+  program.forward(batch);
+  const std::vector<int32_t> answers(program.answers().begin(), program.answers().end());
+  ASSERT_EQ(answers.size(), 64U);
+  // One target alone tells the loss of its token: the answer's is the lowest of the vocabulary.
+  for (const size_t position : {0, 31, 40}) {
+    std::fill(batch.targets.begin(), batch.targets.end(), kIgnoredTarget);
+    batch.targets[position] = answers[position];
+    const double best = program.forward(batch).loss;
+    for (int32_t token = 0; token < 97; ++token) {
+      batch.targets[position] = token;
+      EXPECT_GE(program.forward(batch).loss, best);
+    }
+    EXPECT_EQ(program.answers()[position], answers[position]);
+  }
+}
+
 TEST(LanguageModel, ATokenDoesNotSeeWhatComesLater) {
   const ModelConfig config = small_config();
   Model model(config);
