@@ -155,8 +155,11 @@ class AttentionMechanism {
                                        std::span<const double> dout) const = 0;
 };
 
+// The names of all rooms, in the order of the registry.
+std::vector<std::string> attention_names();
+
 // Makes the mechanism that `options` name. `context_length` bounds positions (tables).
-// Throws Error (usage) that lists the known names or the room's options.
+// Throws Error (usage) that lists the known names, with a suggestion, or the room's options.
 std::unique_ptr<AttentionMechanism> make_attention(const AttentionOptions& options,
                                                    const AttentionGeometry& geometry,
                                                    size_t context_length);

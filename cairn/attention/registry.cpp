@@ -5,6 +5,7 @@
 #include "cairn/attention/mechanism.h"
 #include "cairn/attention/softmax/softmax.h"
 #include "cairn/base/error.h"
+#include "cairn/base/suggest.h"
 
 namespace cairn {
 namespace {
@@ -30,6 +31,12 @@ constexpr std::array kRooms = {
 
 }  // namespace
 
+std::vector<std::string> attention_names() {
+  std::vector<std::string> names;
+  for (const RoomEntry& room : kRooms) names.emplace_back(room.name);
+  return names;
+}
+
 std::unique_ptr<AttentionMechanism> make_attention(const AttentionOptions& options,
                                                    const AttentionGeometry& geometry,
                                                    size_t context_length) {
@@ -42,7 +49,8 @@ std::unique_ptr<AttentionMechanism> make_attention(const AttentionOptions& optio
                .doing = "making an attention mechanism",
                .subject = "mechanism",
                .expected = known,
-               .found = options.mechanism});
+               .found = options.mechanism,
+               .hint = did_you_mean(options.mechanism, attention_names())});
 }
 
 }  // namespace cairn

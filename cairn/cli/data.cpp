@@ -12,8 +12,11 @@
 #include "cairn/cli/verbs.h"
 #include "cairn/data/dataset.h"
 #include "cairn/data/loader.h"
+#include "cairn/data/tasks/task.h"
 #include "cairn/io/json.h"
 #include "cairn/text/tokenizer_json.h"
+#include "cairn/train/config.h"
+#include "cairn/train/task_source.h"
 
 namespace cairn {
 namespace {
@@ -247,6 +250,8 @@ std::function<int()> prepare_stat(Arguments& arguments) {
 
 struct SampleArguments {
   std::string folder;
+  std::string task;
+  std::vector<std::string> task_options;
   std::string tokenizer;
   std::string split = "training";
   int64_t index = 0;
@@ -304,7 +309,56 @@ void show_sample(const SampleView& view, uint64_t index, bool json) {
   fmt::print("\n{}\n", view.tokenizer.decode(batch.tokens));
 }
 
+// "flip_flop" and "task.ignore=0.98" as what make_task() takes.
+TaskOptions task_options(const SampleArguments& arguments) {
+  TaskOptions options{arguments.task, {}};
+  for (const std::string& text : arguments.task_options) {
+    const size_t equals = text.find('=');
+    if (!text.starts_with("task."))
+      wrong_use("reading the options of the task", "--task.KEY=VALUE", text);
+    options.values[text.substr(5, equals - 5)] =
+        option_value(parse_toml_value(text.substr(equals + 1), "the command line"));
+  }
+  return options;
+}
+
+// A token with the answer that it asks for: "r>1".
+std::string spelled(const Task& task, int32_t token, int32_t target) {
+  if (target == kIgnoredTarget) return task.token_text(token);
+  return fmt::format("{}>{}", task.token_text(token), task.token_text(target));
+}
+
+// Sequences as the trainer draws them with data.seed = --seed.
+int run_task_sample(const SampleArguments& arguments) {
+  const uint64_t index = at_least(arguments.index, 0, "--index");
+  const uint64_t count = at_least(arguments.count, 1, "--count");
+  const TaskSource source(task_options(arguments), 1, at_least(arguments.seed, 0, "--seed"));
+  if (!arguments.json)
+    fmt::print("{}: {} tokens a sequence, vocabulary {}; a>b: after a, b is asked for\n",
+               arguments.task, source.task().length(), source.task().vocab_size());
+  for (uint64_t i = index; i < index + count; ++i) {
+    const Batch batch = source.training(i, 1);
+    if (arguments.json) {
+      fmt::print("{}", json_line({{"index", i},
+                                  {"tokens", batch.tokens},
+                                  {"targets", batch.targets},
+                                  {"vocab_size", source.task().vocab_size()}}));
+      continue;
+    }
+    std::string line;
+    for (size_t t = 0; t < batch.tokens.size(); ++t)
+      line += fmt::format("{}{}", t == 0 ? "" : " ",
+                          spelled(source.task(), batch.tokens[t], batch.targets[t]));
+    fmt::print("{}\n", line);
+  }
+  return 0;
+}
+
 int run_sample(const SampleArguments& arguments) {
+  if (arguments.folder.empty() == arguments.task.empty())
+    wrong_use("showing samples", "either a dataset FOLDER or --task NAME",
+              arguments.task.empty() ? "neither" : "both");
+  if (!arguments.task.empty()) return run_task_sample(arguments);
   const uint64_t index = at_least(arguments.index, 0, "--index");
   const uint64_t count = at_least(arguments.count, 1, "--count");
   const TokenStream stream(arguments.folder, split_of(arguments.split));
@@ -319,7 +373,12 @@ int run_sample(const SampleArguments& arguments) {
 
 std::function<int()> prepare_sample(Arguments& arguments) {
   auto options = std::make_shared<SampleArguments>();
-  arguments.positional("FOLDER", "a dataset, as cairn data pack makes it", options->folder);
+  std::string tasks;
+  for (const TaskDescription& task : task_descriptions())
+    tasks += (tasks.empty() ? "" : ", ") + std::string(task.name);
+  arguments.positional("FOLDER", "a dataset, as cairn data pack makes it", options->folder, false);
+  arguments.option("--task", "show a synthetic task instead: " + tasks, options->task);
+  arguments.overrides("sets an option of the task: --task.ignore=0.98", options->task_options);
   arguments.option("--index", "which sample, counted over all epochs (0)", options->index);
   arguments.option("--count", "how many from there on (1)", options->count);
   arguments.option("--length", "tokens a sample (512)", options->length);
@@ -352,7 +411,8 @@ const Verb kDataVerb{
          .prepare = prepare_stat},
         {.name = "sample",
          .does = "Show what the trainer sees as sample k",
-         .example = "cairn data sample dataset --index 1000000000 --length 256",
+         .example = "cairn data sample dataset --index 1000000000 --length 256\n"
+                    "cairn data sample --task flip_flop --task.length=32 --count 4",
          .prepare = prepare_sample},
     }};
 

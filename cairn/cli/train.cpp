@@ -52,7 +52,10 @@ Json as_json(const SessionResult& result) {
   } else {
     out["stop_reason"] = result.stop_reason;
   }
-  if (result.held_out_loss > 0) out["held_out_loss"] = result.held_out_loss;
+  if (result.held_out_loss > 0) {
+    out["held_out_loss"] = result.held_out_loss;
+    out["accuracy"] = result.accuracy;
+  }
   if (result.bits_per_byte > 0) out["bits_per_byte"] = result.bits_per_byte;
   return out;
 }
@@ -65,7 +68,8 @@ void print_result(const SessionResult& result, const Options& options) {
       fmt::print("out of patience after step {}: the model is the best one, of step {}\n",
                  result.step, result.model_step);
     fmt::print("finished after step {}: {}\n", result.step, result.model.string());
-    fmt::print("try: cairn run {} -p \"...\"\n", result.model.string());
+    if (std::filesystem::exists(result.model / "tokenizer.json"))
+      fmt::print("try: cairn run {} -p \"...\"\n", result.model.string());
   } else {
     fmt::print("stopped by {} after step {}; saved {}\n", result.stop_reason, result.step,
                result.checkpoint.string());

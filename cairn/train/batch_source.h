@@ -1,6 +1,7 @@
 // What the trainer asks of its data: micro-batches in order from any sample on, as a pure function
-// of the sample's number, so that the number is all there is to remember. Packed datasets are one
-// (train/dataset_source.h); tests bring their own.
+// of the sample's number, so that the number is all there is to remember. Packed datasets
+// (train/dataset_source.h) and synthetic tasks (train/task_source.h) are such; tests bring their
+// own.
 #pragma once
 
 #include <cstdint>

@@ -19,6 +19,7 @@ struct SessionOptions {
   std::optional<uint64_t> at;       // branch: the checkpoint's step; else the newest
   std::optional<Portion> cooldown;  // branch: let the rate decay over so much, then end
   std::vector<std::string> allow;   // keys that a resumed run may change although results change
+  Deadline deadline = kNoDeadline;  // save and stop then, as if asked to
 };
 
 struct Beginning {

@@ -8,12 +8,9 @@
 #include "cairn/base/error.h"
 #include "cairn/base/suggest.h"
 #include "cairn/io/json.h"
-#include "cairn/io/toml.h"
 
 namespace cairn {
 namespace {
-
-constexpr std::string_view kAttention = "model.attention.";
 
 // A value before it is understood: what was written, and where.
 struct Written {
@@ -81,28 +78,16 @@ struct Setter {
 
 // A TOML value as text for the setters, and as an option.
 Written written(const TomlValue& value, Origin origin, const std::string& place) {
-  struct Visitor {
-    Written operator()(bool v) const { return {v ? "true" : "false", v}; }
-    Written operator()(int64_t v) const { return {std::to_string(v), v}; }
-    Written operator()(double v) const { return {format_real(v), v}; }
-    Written operator()(const std::string& v) const { return {v, v}; }
-    Written operator()(const TomlArray& array) const {
-      std::vector<double> numbers;
-      for (const TomlValue& element : array) {
-        if (const auto* whole = std::get_if<int64_t>(&element.value))
-          numbers.push_back(static_cast<double>(*whole));
-        else if (const auto* real = std::get_if<double>(&element.value))
-          numbers.push_back(*real);
-        else
-          return {"a list", std::string("a list")};
-      }
-      return {"a list", numbers};
-    }
+  struct Text {
+    std::string operator()(bool v) const { return v ? "true" : "false"; }
+    std::string operator()(int64_t v) const { return std::to_string(v); }
+    std::string operator()(double v) const { return format_real(v); }
+    std::string operator()(const std::string& v) const { return v; }
+    std::string operator()(const std::vector<double>&) const { return "a list"; }
   };
-  Written out = std::visit(Visitor{}, value.value);
-  out.origin = origin;
-  out.place = place;
-  return out;
+  OptionValue typed = option_value(value);
+  std::string text = std::visit(Text{}, typed);
+  return {std::move(text), std::move(typed), origin, place};
 }
 
 // Fills a TrainConfig key by key, then derives and cross-checks.
@@ -114,23 +99,28 @@ class ConfigReader {
     for (const auto& [name, value] : document.values)
       set(name, written(value, Origin::file, document.place(value)));
     for (const std::string& text : overrides) read_override(text);
+    complete_data();
     complete_batch();
     complete_model();
     complete_run();
     check_rewind();
     check_patience();
     check_derived();
+    check_attention();
   }
 
  private:
   void read_override(const std::string& text);
-  void set(const std::string& name, const Written& value);
+  void set(const std::string& given, const Written& value);
   [[noreturn]] void refuse(const std::string& key, const std::string& expected,
                            const std::string& found, const std::string& hint = "") const;
   void derived(const std::string& key) { config_.origins[key] = Origin::derived; }
   uint64_t divide_step(const char* target, const char* by, uint64_t divisor);
+  void complete_data();
   void complete_batch();
   void complete_model();
+  void check_attention() const;
+  [[noreturn]] void refuse_option(const std::string& prefix, const Error& error) const;
   void complete_run();
   void check_time_budget() const;
   void check_rewind() const;
@@ -152,7 +142,10 @@ void ConfigReader::refuse(const std::string& key, const std::string& expected,
                .hint = hint});
 }
 
-void ConfigReader::set(const std::string& name, const Written& value) {
+void ConfigReader::set(const std::string& given, const Written& value) {
+  std::string name = given;
+  for (const OptionTable& table : option_tables(config_))
+    if (given + "." == table.prefix) name = table.name_key;
   config_.origins[name] = value.origin;
   config_.places[name] = value.place;
   const auto key =
@@ -163,8 +156,9 @@ void ConfigReader::set(const std::string& name, const Written& value) {
     if (!expected.empty()) refuse(name, expected, in_quotes(value.text), hint);
     return;
   }
-  if (name.starts_with(kAttention)) {  // checked by the mechanism, which knows its own keys
-    config_.model.attention.values[name.substr(kAttention.size())] = value.typed;
+  for (const OptionTable& table : option_tables(config_)) {
+    if (!name.starts_with(table.prefix)) continue;
+    (*table.values)[name.substr(table.prefix.size())] = value.typed;
     return;
   }
   std::vector<std::string> names;
@@ -201,6 +195,51 @@ uint64_t ConfigReader::divide_step(const char* target, const char* by, uint64_t 
            fmt::format("{} would do", std::max<uint64_t>(1, tokens / divisor) * divisor));
   derived(target);
   return tokens / divisor;
+}
+
+// What a mechanism or a task says about its options, with the place they came from.
+void ConfigReader::refuse_option(const std::string& prefix, const Error& error) const {
+  Problem problem = error.problem();
+  std::string place = config_.name;
+  for (const auto& [key, where] : config_.places)
+    if (key.starts_with(prefix) && problem.subject.ends_with(key.substr(prefix.size())))
+      place = where;
+  problem.doing = "reading " + place + ", " + problem.doing;
+  throw Error(std::move(problem));
+}
+
+// A task is as long as it is.
+void ConfigReader::complete_data() {
+  const TaskOptions& options = config_.data.task;
+  if (options.name.empty() && options.values.empty()) return;
+  if (!config_.data.folder.empty())
+    refuse("data.task", "data.task or data.folder", "both", "a run has one source of data");
+  try {
+    const uint64_t length = make_task(options)->length();
+    if (config_.batch.seq_len != 0 && config_.batch.seq_len != length)
+      refuse("batch.seq_len", fmt::format("the length of the task, {}", length),
+             std::to_string(config_.batch.seq_len), "it need not be given");
+    if (config_.batch.seq_len == 0) derived("batch.seq_len");
+    config_.batch.seq_len = length;
+  } catch (const Error& error) {
+    if (error.problem().subject == "batch.seq_len") throw;
+    refuse_option("data.task.", error);
+  }
+}
+
+// The mechanism reads its options now, not when data has been opened.
+void ConfigReader::check_attention() const {
+  const TrainConfig::ModelSection& m = config_.model;
+  const AttentionGeometry geometry{.hidden_size = m.hidden_size,
+                                   .heads = m.heads,
+                                   .kv_heads = m.kv_heads,
+                                   .head_dim = m.head_dim,
+                                   .value_dim = m.head_dim};
+  try {
+    static_cast<void>(make_attention(m.attention, geometry, 1));
+  } catch (const Error& error) {
+    refuse_option("model.attention.", error);
+  }
 }
 
 // Two of the three give the third; fewer are filled with what is usual.
@@ -321,6 +360,28 @@ void ConfigReader::complete_run() {
 
 }  // namespace
 
+OptionValue option_value(const TomlValue& value) {
+  struct Visitor {
+    OptionValue operator()(bool v) const { return v; }
+    OptionValue operator()(int64_t v) const { return v; }
+    OptionValue operator()(double v) const { return v; }
+    OptionValue operator()(const std::string& v) const { return v; }
+    OptionValue operator()(const TomlArray& array) const {
+      std::vector<double> numbers;
+      for (const TomlValue& element : array) {
+        if (const auto* whole = std::get_if<int64_t>(&element.value))
+          numbers.push_back(static_cast<double>(*whole));
+        else if (const auto* real = std::get_if<double>(&element.value))
+          numbers.push_back(*real);
+        else
+          return std::string("a list");
+      }
+      return numbers;
+    }
+  };
+  return std::visit(Visitor{}, value.value);
+}
+
 Precision TrainConfig::precision() const {
   return run.precision == "bf16" ? Precision::bf16 : Precision::f32;
 }
@@ -351,19 +412,19 @@ ModelConfig TrainConfig::model_config(uint64_t vocab_size) const {
 
 TrainConfig parse_config(std::string_view toml, const std::string& name,
                          std::span<const std::string> overrides) {
+  return make_config(parse_toml(toml, name), overrides);
+}
+
+TrainConfig make_config(const TomlDocument& document, std::span<const std::string> overrides) {
   TrainConfig config;
-  config.name = name;
+  config.name = document.source;
   ConfigReader reader(config);
-  reader.read(parse_toml(toml, name), overrides);
+  reader.read(document, overrides);
   return config;
 }
 
 TrainConfig load_config(const Path& file, std::span<const std::string> overrides) {
-  TrainConfig config;
-  config.name = file.string();
-  ConfigReader reader(config);
-  reader.read(read_toml_with_includes(file), overrides);
-  return config;
+  return make_config(read_toml_with_includes(file), overrides);
 }
 
 }  // namespace cairn

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "cairn/base/file.h"
+#include "cairn/data/tasks/task.h"
+#include "cairn/io/toml.h"
 #include "cairn/model/config.h"
 #include "cairn/nn/language_model.h"
 #include "cairn/train/optimizer.h"
@@ -34,10 +36,12 @@ struct TrainConfig {
     double rms_norm_eps = 1e-5;
     double init_std = 0.02;
     bool tie_embeddings = true;
-    AttentionOptions attention;  // model.attention.KEY; the mechanism checks its own keys
+    AttentionOptions attention;  // model.attention.KEY; the mechanism checks its own keys.
+                                 // model.attention = WORD is short for ...mechanism = WORD
   } model;
   struct DataSection {
     std::string folder;
+    TaskOptions task;  // in place of a folder: data.task.KEY; data.task = WORD names it
     std::string cross_document_attention = "allow";
     uint64_t seed = 0;
   } data;
@@ -120,6 +124,19 @@ struct ConfigKey {
   bool ask = false;                     // or only --allow lets it have another
 };
 
+// A TOML value as an option; what no option can be (a list of other things than numbers) becomes
+// the text "a list", which nobody accepts.
+OptionValue option_value(const TomlValue& value);
+
+// A table of options whose keys are not ours to know: every key that begins with `prefix`. Its name
+// is an ordinary key.
+struct OptionTable {
+  std::string name_key;  // "model.attention.mechanism"
+  std::string prefix;    // "model.attention."
+  std::map<std::string, OptionValue>* values;
+};
+std::vector<OptionTable> option_tables(TrainConfig& config);
+
 // All keys of `config` in the order in which they are printed. The targets point into `config`.
 std::vector<ConfigKey> config_keys(TrainConfig& config);
 
@@ -127,6 +144,8 @@ std::vector<ConfigKey> config_keys(TrainConfig& config);
 // completes what can be derived and checks that it fits together. Throws Error (usage) naming the
 // key, what was found and what is allowed; Error (data) when the file cannot be read.
 TrainConfig load_config(const Path& file, std::span<const std::string> overrides);
+// The same from a document that has been read.
+TrainConfig make_config(const TomlDocument& document, std::span<const std::string> overrides);
 // The same from text, which cannot include anything; `name` stands in messages.
 TrainConfig parse_config(std::string_view toml, const std::string& name,
                          std::span<const std::string> overrides);

@@ -60,6 +60,10 @@ void add_data_keys(TrainConfig& c, std::vector<ConfigKey>& keys) {
                   .target = &c.data.seed,
                   .high = 0x1p53,
                   .ask = true});
+  keys.push_back({.name = "data.task.name",
+                  .does = "a synthetic task in place of a folder",
+                  .target = &c.data.task.name,
+                  .fixed = true});
   keys.push_back({.name = "batch.tokens_per_step",
                   .does = "tokens an optimiser step",
                   .target = &c.batch.tokens_per_step,
@@ -246,14 +250,16 @@ std::string print_option(const OptionValue& value) {
   return std::visit(Visitor{}, value);
 }
 
-// Every key with its printed value, free-form attention options after their mechanism.
+// Every key with its printed value, options of mechanism and task after their names.
 std::vector<std::pair<std::string, std::string>> printed_values(TrainConfig config) {
   std::vector<std::pair<std::string, std::string>> values;
   for (const ConfigKey& key : config_keys(config)) {
     values.emplace_back(key.name, std::visit(Printer{}, key.target));
-    if (key.name != "model.attention.mechanism") continue;
-    for (const auto& [name, value] : config.model.attention.values)
-      values.emplace_back("model.attention." + name, print_option(value));
+    for (const OptionTable& table : option_tables(config)) {
+      if (key.name != table.name_key) continue;
+      for (const auto& [name, value] : *table.values)
+        values.emplace_back(table.prefix + name, print_option(value));
+    }
   }
   return values;
 }
@@ -289,6 +295,11 @@ std::vector<ConfigKey> config_keys(TrainConfig& config) {
   add_run_keys(config, keys);
   add_house_keys(config, keys);
   return keys;
+}
+
+std::vector<OptionTable> option_tables(TrainConfig& config) {
+  return {{"model.attention.mechanism", "model.attention.", &config.model.attention.values},
+          {"data.task.name", "data.task.", &config.data.task.values}};
 }
 
 std::string print_config(const TrainConfig& config) {

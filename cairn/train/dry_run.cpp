@@ -8,7 +8,6 @@
 
 #include "cairn/base/median.h"
 #include "cairn/base/progress.h"
-#include "cairn/train/dataset_source.h"
 #include "cairn/train/trainer.h"
 
 namespace cairn {
@@ -32,7 +31,7 @@ double median_seconds(FunctionRef<void()> work) {
   return median(std::move(times));
 }
 
-void time_steps(const TrainConfig& config, DatasetSource& data, ThreadTeam& team, DryRun& out) {
+void time_steps(const TrainConfig& config, BatchSource& data, ThreadTeam& team, DryRun& out) {
   Model model(out.model, config.model.init_std);
   model.initialize(config.run.seed);
   LanguageModel network(model, training_shape(config), team);
@@ -81,26 +80,26 @@ void predict_length(const TrainConfig& config, DryRun& out) {
 }  // namespace
 
 double DryRun::epochs() const {
+  if (data.training.tokens == 0) return 0;
   return static_cast<double>(steps) * static_cast<double>(tokens_per_step) /
-         static_cast<double>(std::max<uint64_t>(1, data.training.tokens));
+         static_cast<double>(data.training.tokens);
 }
 
 DryRun dry_run(const TrainConfig& config) {
-  require_data_folder(config);
-  DatasetSource data(config.data.folder, loader_options(config));
+  const TrainingData data = open_data(config);
   ThreadTeam team(static_cast<int>(config.run.threads));
   DryRun out;
-  out.data = data.info();
+  out.data = data.info;
   out.model = planned_model(config, out.data);
   out.tokens_per_step = config.batch.tokens_per_step;
   out.parameters = parameter_count(out.model);
-  out.samples = data.samples();
+  out.samples = data.source->samples();
   out.memory = plan_memory(config, out.model, team.size());
   out.available_bytes = available_memory();
   require_memory(out.memory);
   out.flops_per_token = training_flops_per_token(out.model, config.batch.seq_len);
   out.peak_gflops = measured_peak(config, team);
-  time_steps(config, data, team, out);
+  time_steps(config, *data.source, team, out);
   predict_length(config, out);
   return out;
 }
@@ -116,10 +115,13 @@ std::string describe(const DryRun& run) {
                        first_layer ? fmt::format("  x {} layers", run.model.layers) : "");
   }
   out += fmt::format("parameters          {} ({})\n", count(run.parameters), run.parameters);
-  out += fmt::format(
-      "data                {} training tokens in {} documents, {} samples; {} held-out tokens\n",
-      count(run.data.training.tokens), count(run.data.training.documents), count(run.samples),
-      count(run.data.held_out.tokens));
+  out += run.data.training.tokens == 0
+             ? std::string("data                a task: samples without end\n")
+             : fmt::format(
+                   "data                {} training tokens in {} documents, {} samples; {} "
+                   "held-out tokens\n",
+                   count(run.data.training.tokens), count(run.data.training.documents),
+                   count(run.samples), count(run.data.held_out.tokens));
   out += fmt::format(
       "memory              {} of {} available\n"
       "  weights {}, gradients {}, moments {}, activations {}, copy for checkpoints {}, the rest "
@@ -135,8 +137,10 @@ std::string describe(const DryRun& run) {
   out += fmt::format(
       "speed               {} tokens/s, {:.2f} of this machine's peak ({:.0f} GFLOP/s)\n",
       format_count(run.tokens_per_second), share, run.peak_gflops);
-  out += fmt::format("length              {} steps of {} tokens, {:.2f} epochs, {}\n", run.steps,
-                     run.tokens_per_step, run.epochs(), format_duration(run.seconds));
+  out += fmt::format("length              {} steps of {} tokens, {}{}\n", run.steps,
+                     run.tokens_per_step,
+                     run.epochs() > 0 ? fmt::format("{:.2f} epochs, ", run.epochs()) : "",
+                     format_duration(run.seconds));
   return out +
          fmt::format("learning rate       first {:.3e}, last {:.3e}\n", run.first_lr, run.last_lr);
 }

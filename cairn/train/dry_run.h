@@ -24,7 +24,7 @@ struct DryRun {
   uint64_t steps = 0;       // predicted when the run has a time budget
   double first_lr = 0, last_lr = 0;
 
-  double epochs() const;
+  double epochs() const;  // 0 where data have no end
   uint64_t tokens_per_step = 0;
 };
 

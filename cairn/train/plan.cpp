@@ -6,6 +6,8 @@
 #include "cairn/base/progress.h"
 #include "cairn/kernels/peak.h"
 #include "cairn/train/checkpoint_writer.h"
+#include "cairn/train/dataset_source.h"
+#include "cairn/train/task_source.h"
 
 namespace cairn {
 namespace {
@@ -14,13 +16,22 @@ constexpr uint64_t kProcessBytes = uint64_t{96} << 20;
 
 }  // namespace
 
-void require_data_folder(const TrainConfig& config) {
-  if (!config.data.folder.empty()) return;
-  throw Error({.kind = ErrorKind::usage,
-               .doing = "reading " + config.name,
-               .subject = "data.folder",
-               .expected = "a folder that `cairn data pack` wrote",
-               .found = "nothing"});
+TrainingData open_data(const TrainConfig& config) {
+  if (!config.data.task.name.empty()) {
+    auto source =
+        std::make_unique<TaskSource>(config.data.task, config.batch.micro_batch, config.data.seed);
+    const uint64_t vocab_size = source->task().vocab_size();
+    return {std::move(source), {.vocab_size = vocab_size}};
+  }
+  if (config.data.folder.empty())
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "reading " + config.name,
+                 .subject = "data.folder",
+                 .expected = "a folder that `cairn data pack` wrote, or a data.task",
+                 .found = "nothing"});
+  auto source = std::make_unique<DatasetSource>(config.data.folder, loader_options(config));
+  DatasetInfo info = source->info();
+  return {std::move(source), std::move(info)};
 }
 
 LoaderOptions loader_options(const TrainConfig& config) {

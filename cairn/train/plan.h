@@ -1,13 +1,21 @@
 // What a configuration amounts to once the data is known: the model, the memory, the loader.
 #pragma once
 
+#include <memory>
+
 #include "cairn/data/loader.h"
+#include "cairn/train/batch_source.h"
 #include "cairn/train/config.h"
 
 namespace cairn {
 
-// Throws Error (usage) when no data folder is configured.
-void require_data_folder(const TrainConfig& config);
+// What a run trains on: a dataset folder or a synthetic task.
+struct TrainingData {
+  std::unique_ptr<BatchSource> source;
+  DatasetInfo info;  // of a task: its vocabulary only
+};
+// Throws Error (usage) when neither is configured; else as DatasetSource and make_task() do.
+TrainingData open_data(const TrainConfig& config);
 
 LoaderOptions loader_options(const TrainConfig& config);
 TrainingShape training_shape(const TrainConfig& config);

@@ -84,17 +84,21 @@ void Reporter::evaluation(const TrainState& state, const EvalReport& report) {
                  {"tokens", state.tokens},
                  {"elapsed_s", state.elapsed},
                  {"val_loss", report.loss},
+                 {"val_accuracy", report.accuracy},
+                 {"val_sequence_accuracy", report.sequence_accuracy},
                  {"val_windows", report.windows},
                  {"val_ms", milliseconds(report.seconds)},
                  {"perplexity", std::exp(report.loss)}};
   if (report.bits_per_byte > 0) record["bits_per_byte"] = report.bits_per_byte;
   metrics_.write(record);
-  std::string text = fmt::format("step {}  held-out loss {:.4f}", state.step, report.loss);
+  std::string text = fmt::format("step {}  held-out loss {:.4f}  {:.2f}% right", state.step,
+                                 report.loss, 100 * report.accuracy);
   if (report.bits_per_byte > 0) text += fmt::format("  {:.4f} bits a byte", report.bits_per_byte);
   say(text);
   if (!board_) return;
   const auto step = static_cast<int64_t>(state.step);
   board_->scalar("held_out/loss", step, report.loss);
+  board_->scalar("held_out/accuracy", step, report.accuracy);
   if (report.bits_per_byte > 0)
     board_->scalar("held_out/bits_per_byte", step, report.bits_per_byte);
   board_->flush();

@@ -33,8 +33,10 @@ struct StepReport {
 };
 
 struct EvalReport {
-  double loss = 0;           // nats a token
-  double bits_per_byte = 0;  // 0: not known
+  double loss = 0;               // nats a token
+  double accuracy = 0;           // share of targets that are the likeliest token
+  double sequence_accuracy = 0;  // share of windows in which all are
+  double bits_per_byte = 0;      // 0: not known
   uint64_t windows = 0;
   double seconds = 0;
 };

@@ -10,7 +10,6 @@
 #include "cairn/base/progress.h"
 #include "cairn/base/suggest.h"
 #include "cairn/text/tokenizer_json.h"
-#include "cairn/train/dataset_source.h"
 #include "cairn/train/plan.h"
 #include "cairn/train/trainer.h"
 
@@ -87,14 +86,16 @@ void export_model(const Model& model, const Path& folder, const std::vector<Path
   save_model(model, folder, DType::f32);
 }
 
-void announce(const TrainConfig& config, const ModelConfig& model, const DatasetSource& data,
+void announce(const TrainConfig& config, const ModelConfig& model, const DatasetInfo& data,
               int threads, const MemoryPlan& memory) {
   log_info(fmt::format(
-      "{}: {} parameters, {} tokens a step, {}, {} thread{}, {} of memory; {} training tokens",
-      config.run.folder, format_count(static_cast<double>(parameter_count(model))),
+      "{}: {} parameters, {} tokens a step, {}, {} thread{}, {} of memory; {}", config.run.folder,
+      format_count(static_cast<double>(parameter_count(model))),
       format_count(static_cast<double>(config.batch.tokens_per_step)), config.run.precision,
       threads, threads == 1 ? "" : "s", format_bytes(memory.total()),
-      format_count(static_cast<double>(data.info().training.tokens))));
+      config.data.task.name.empty()
+          ? format_count(static_cast<double>(data.training.tokens)) + " training tokens"
+          : "the task " + config.data.task.name));
 }
 
 // A model that brings its own tokenizer is trained on tokens of that one.
@@ -131,6 +132,7 @@ SessionResult result_of(const Trainer& trainer, Trainer::Outcome outcome) {
       .model_step = trainer.out_of_patience() ? trainer.state().best_step : trainer.state().step,
       .checkpoint = trainer.last_checkpoint(),
       .held_out_loss = trainer.last_evaluation().loss,
+      .accuracy = trainer.last_evaluation().accuracy,
       .bits_per_byte = trainer.last_evaluation().bits_per_byte};
 }
 
@@ -139,12 +141,11 @@ SessionResult result_of(const Trainer& trainer, Trainer::Outcome outcome) {
 SessionResult train(const TrainConfig& wanted, const SessionOptions& options) {
   const Beginning beginning = resolve_beginning(wanted, options);
   const TrainConfig& config = beginning.config;
-  require_data_folder(config);
   check_allowed(config, options.allow);
-  DatasetSource data(config.data.folder, loader_options(config));
-  if (!options.from.empty()) check_tokenizer(options, data.info());
+  const TrainingData data = open_data(config);
+  if (!options.from.empty()) check_tokenizer(options, data.info);
   ThreadTeam team(static_cast<int>(config.run.threads));
-  const ModelConfig model = model_to_train(beginning, data.info());
+  const ModelConfig model = model_to_train(beginning, data.info);
   const MemoryPlan memory = plan_memory(config, model, team.size());
   require_memory(memory);
   const RunFolder folder{config.run.folder};
@@ -153,15 +154,16 @@ SessionResult train(const TrainConfig& wanted, const SessionOptions& options) {
   check_against_earlier(config, folder, options.allow);
   record_beginning(beginning);
   write_file_atomically(folder.config(), print_config(config));
-  announce(config, model, data, team.size(), memory);
+  announce(config, model, data.info, team.size(), memory);
   const std::vector<Path> companions = tokenizer_files(config.data.folder);
   Trainer trainer({.config = config,
-                   .data = data,
+                   .data = *data.source,
                    .team = team,
                    .model = model,
                    .folder = folder,
                    .companions = companions,
                    .peak_gflops = measured_peak(config, team),
+                   .deadline = options.deadline,
                    .start = beginning.start,
                    .accept_other_data = std::find(options.allow.begin(), options.allow.end(),
                                                   "data.folder") != options.allow.end()});

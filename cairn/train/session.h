@@ -4,6 +4,7 @@
 
 #include "cairn/train/beginning.h"
 #include "cairn/train/config.h"
+#include "cairn/train/stop_request.h"
 
 namespace cairn {
 
@@ -15,6 +16,7 @@ struct SessionResult {
   uint64_t model_step = 0;  // whose weights it holds: earlier than `step` when patience ran out
   Path checkpoint;
   double held_out_loss = 0;  // nats a token; 0 if not evaluated in this session
+  double accuracy = 0;       // of the likeliest token, in the same evaluation
   double bits_per_byte = 0;
 };
 

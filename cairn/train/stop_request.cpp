@@ -30,7 +30,8 @@ double now() {
 
 }  // namespace
 
-StopRequest::StopRequest(const Path& stop_file) : stop_file_(stop_file) {
+StopRequest::StopRequest(const Path& stop_file, Deadline deadline)
+    : stop_file_(stop_file), deadline_(deadline) {
   g_signal = 0;
   struct sigaction action {};
   action.sa_handler = on_signal;
@@ -47,6 +48,8 @@ std::string StopRequest::reason() {
   if (!reason_.empty()) return reason_;
   if (g_signal != 0) {
     reason_ = signal_name(g_signal);
+  } else if (std::chrono::steady_clock::now() >= deadline_) {
+    reason_ = "the time limit";
   } else if (const double time = now(); time >= next_look_) {
     next_look_ = time + 0.5;
     std::error_code code;

@@ -10,6 +10,7 @@
 
 #include "cairn/base/error.h"
 #include "cairn/base/log.h"
+#include "cairn/data/tasks/task.h"
 #include "cairn/kernels/elementwise.h"
 #include "cairn/runs/lineage.h"
 #include "cairn/train/plan.h"
@@ -173,7 +174,7 @@ void Trainer::set_now(double elapsed) {
 }
 
 Trainer::Outcome Trainer::run() {
-  StopRequest stop(in_.folder.stop_file());
+  StopRequest stop(in_.folder.stop_file(), in_.deadline);
   set_now(state_.elapsed);
   last_checkpoint_time_ = now();
   in_.data.seek(state_.sample);
@@ -357,16 +358,18 @@ void Trainer::evaluate() {
   // Groups of neighbouring windows, spread evenly: the same ones every time.
   const uint64_t group = std::min<uint64_t>(config_.batch.micro_batch, wanted);
   const uint64_t groups = (wanted + group - 1) / group;
-  LossSum sum;
+  TaskScore score;
   for (uint64_t g = 0; g < groups; ++g) {
     const uint64_t count = std::min(group, wanted - g * group);
     const uint64_t first = std::min(all * g / groups, all - count);
-    const LossSum part = network_.forward(in_.data.held_out(first, count));
-    sum.loss += part.loss;
-    sum.targets += part.targets;
+    const Batch batch = in_.data.held_out(first, count);
+    score.loss += network_.forward(batch).loss;
+    score.add(batch, network_.answers());
   }
   held_out_.windows = wanted;
-  held_out_.loss = sum.loss / static_cast<double>(std::max<size_t>(sum.targets, 1));
+  held_out_.loss = score.mean_loss();
+  held_out_.accuracy = score.accuracy();
+  held_out_.sequence_accuracy = score.sequence_accuracy();
   const double bytes = in_.data.bytes_per_token();
   held_out_.bits_per_byte = bytes > 0 ? held_out_.loss / std::log(2.0) / bytes : 0;
   held_out_.seconds = clock_seconds() - begin;

@@ -37,10 +37,11 @@ struct TrainerInputs {
   const TrainConfig& config;
   BatchSource& data;
   ThreadTeam& team;
-  ModelConfig model;             // what to train
-  RunFolder folder;              // locked by the caller
-  std::vector<Path> companions;  // files that belong beside the weights: the tokenizer
-  double peak_gflops = 0;        // for the progress line; 0: not shown
+  ModelConfig model;                // what to train
+  RunFolder folder;                 // locked by the caller
+  std::vector<Path> companions;     // files that belong beside the weights: the tokenizer
+  double peak_gflops = 0;           // for the progress line; 0: not shown
+  Deadline deadline = kNoDeadline;  // save and stop then
   std::optional<StartingPoint> start = {};
   bool accept_other_data = false;  // go on with data that the checkpoint was not trained on
 };

@@ -3,10 +3,8 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <csignal>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +13,7 @@
 #include "cairn/base/random.h"
 #include "cairn/runs/run_folder.h"
 #include "cairn/train/trainer.h"
+#include "tests/support/temporary_folder.h"
 
 namespace cairn {
 
@@ -92,29 +91,6 @@ class CountingSource final : public BatchSource {
   uint64_t fingerprint_ = 77;
   int signal_ = 0;
   uint64_t signal_at_ = 0;
-};
-
-// A temporary folder, removed at the end.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    // In memory where there is such a place: checkpoints sync often.
-    const Path memory = "/dev/shm";
-    const Path base =
-        ::access(memory.c_str(), W_OK) == 0 ? memory : std::filesystem::temp_directory_path();
-    std::string pattern = (base / "cairn-train-XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const Path& path() const { return path_; }
-
- private:
-  Path path_;
 };
 
 inline TrainConfig tiny_config(const std::vector<std::string>& overrides = {}) {
