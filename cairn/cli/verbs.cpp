@@ -6,7 +6,7 @@ std::span<const VerbGroup> verb_groups() {
   static const std::vector<VerbGroup> groups = {
       {"Make a model", {&kTokenizerVerb, &kDataVerb, &kTrainVerb}},
       {"Use a model", {&kRunVerb, &kInspectVerb}},
-      {"Measure", {&kEvalVerb, &kRunsVerb, &kPlotVerb, &kBenchVerb}},
+      {"Measure", {&kEvalVerb, &kRunsVerb, &kPlotVerb, &kBenchVerb, &kStudyVerb}},
   };
   return groups;
 }

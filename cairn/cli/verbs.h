@@ -18,6 +18,7 @@ extern const Verb kInspectVerb;
 extern const Verb kPlotVerb;
 extern const Verb kRunVerb;
 extern const Verb kRunsVerb;
+extern const Verb kStudyVerb;
 extern const Verb kTokenizerVerb;
 extern const Verb kTrainVerb;
 

@@ -99,6 +99,18 @@ void Model::initialize(uint64_t seed) {
   }
 }
 
+Model rebuild_model(const ModelConfig& config, const Model& source, uint64_t seed) {
+  Model model(config);
+  model.initialize(seed);
+  for (const Parameter& old : source.parameters())
+    for (const Parameter& parameter : model.parameters()) {
+      if (parameter.spec.name != old.spec.name || parameter.spec.shape != old.spec.shape) continue;
+      const View1<const float> values = source.values(old);
+      std::copy(values.begin(), values.end(), model.values(parameter).begin());
+    }
+  return model;
+}
+
 uint64_t Model::weights_hash() const {
   Hasher hasher;
   for (const Parameter& parameter : parameters_) {

@@ -52,6 +52,10 @@ class Model {
   AlignedBuffer buffer_;
 };
 
+// A model of `config` that takes from `source` every tensor of the same name and shape; the others
+// start as initialize(seed) leaves them.
+Model rebuild_model(const ModelConfig& config, const Model& source, uint64_t seed = 0);
+
 // Reads a Hugging Face folder (config.json and safetensors, sharded or not; f32, f16, bf16).
 // Every tensor must be there with the shape that config.json implies; tied heads are accepted.
 // Throws Error (data) naming file and tensor.
