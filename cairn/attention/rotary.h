@@ -12,8 +12,11 @@ namespace cairn {
 struct RotaryScaling {
   enum class Kind {
     none,
+    linear,  // all frequencies are divided by factor (Chen et al. 2023, arXiv:2306.15595)
     ntk,     // theta grows to theta * factor^(dim / (dim - 2)); dim of 4 or more
     llama3,  // slow frequencies are divided by factor, fast ones kept, between them a blend
+    yarn,    // likewise, blended over pairs, and rotated vectors grow (Peng et al. 2023,
+             // arXiv:2309.00071)
   };
   Kind kind = Kind::none;
   double factor = 1;  // 1 or more: how many times longer
@@ -22,6 +25,14 @@ struct RotaryScaling {
   double low_turns = 1;
   double high_turns = 4;
   double original_context = 8192;
+  // yarn: the pair that turns fast_turns times within the original context is the last that is
+  // fast, the one that turns slow_turns times the first that is slow.
+  double fast_turns = 32;
+  double slow_turns = 1;
+  double attention_factor = 0;  // of rotated vectors; 0: 1 + 0.1 ln(factor)
+
+  // What rotated vectors are multiplied by.
+  double growth() const;
 };
 
 // The frequencies [dim / 2] in radians a token.
@@ -37,12 +48,14 @@ class RotaryTable {
   // For positions below `positions`; `dim` is even.
   RotaryTable(size_t dim, double theta, size_t positions)
       : RotaryTable(rotary_frequencies(dim, theta), positions) {}
-  RotaryTable(std::vector<double> frequencies, size_t positions);
+  // Rotated vectors are multiplied by `growth`.
+  RotaryTable(std::vector<double> frequencies, size_t positions, double growth = 1);
 
   size_t dim() const { return 2 * frequencies_.size(); }
   size_t positions() const { return positions_; }
   const std::vector<double>& frequencies() const { return frequencies_; }
-  // cos [half], then sin [half], of the angle of position - position % kStep.
+  double growth() const { return growth_; }
+  // cos [half], then sin [half], of the angle of position - position % kStep, times growth.
   const float* coarse(size_t position) const { return coarse_.data() + position / kStep * dim(); }
   // The same of position % kStep.
   const float* fine(size_t position) const { return fine_.data() + position % kStep * dim(); }
@@ -50,6 +63,7 @@ class RotaryTable {
  private:
   std::vector<double> frequencies_;
   size_t positions_;
+  double growth_;
   std::vector<float> coarse_;  // [positions / kStep + 1, 2, half]
   std::vector<float> fine_;    // [kStep, 2, half]
 };

@@ -30,7 +30,9 @@ class Bias final : public Operation {
 
   std::string_view kind() const override { return "bias"; }
   Uses uses() const override {
-    return {.inputs = {x_}, .outputs = {y_}, .unit_gradients = {y_}, .residual = {x_, y_}};
+    Uses uses{.inputs = {x_}, .outputs = {y_}, .unit_gradients = {y_}, .residual = {x_, y_}};
+    for (const WeightRef& part : parts_) uses.weights.push_back(part.block);
+    return uses;
   }
 
   void forward(Tape& tape, const Rows& rows) override {

@@ -14,6 +14,7 @@
 #include "cairn/kernels/dispatch.h"
 #include "cairn/kernels/elementwise.h"
 #include "cairn/kernels/norms.h"
+#include "cairn/model/decoder_layout.h"
 #include "cairn/tensor/shape.h"
 #include "cairn/tensor/tensor.h"
 
@@ -23,27 +24,34 @@ namespace {
 // Rows of an element-wise pass that one chunk of the team takes.
 constexpr size_t kRowGrain = 16;
 
+// A projection [out, in] and its bias [out], empty where it has none.
+struct Projection {
+  AnyView2 weight;
+  View1<const float> bias;
+};
+
 struct Layer {
-  View1<const float> attention_norm, mlp_norm;  // [hidden]
-  AnyView2 q, k, v;                             // [heads * dim, hidden]
-  AnyView2 o;                                   // [hidden, heads * value_dim]
-  AnyView2 gate, up;                            // [intermediate, hidden]
-  AnyView2 down;                                // [hidden, intermediate]
+  View1<const float> attention_norm, mlp_norm;            // [hidden]
+  View1<const float> attention_post_norm, mlp_post_norm;  // [hidden] or empty
+  Projection q, k, v;                                     // [heads * dim, hidden]
+  Projection o;                                           // [hidden, heads * value_dim]
+  Projection gate, up;                                    // [intermediate, hidden]
+  Projection down;                                        // [hidden, intermediate]
   std::vector<View1<const float>> attention_parameters;
 };
 
 // The weights as decoding wants them: views into the model, or copies where the type differs.
 class Weights {
  public:
-  Weights(Model& model, const AttentionMechanism& attention, DType dtype, bool keep_model)
+  Weights(Model& model, const LayerAttention& attention, DType dtype, bool keep_model)
       : dtype_(dtype), copy_vectors_(!keep_model) {
     const ModelConfig& config = model.config();
-    embedding = matrix(model, "model.embed_tokens.weight");
-    final_norm = vector(model, "model.norm.weight");
-    head = config.tie_embeddings ? embedding : matrix(model, "lm_head.weight");
+    embedding = matrix(model, kEmbeddingName);
+    final_norm = vector(model, kFinalNormName);
+    head = config.tie_embeddings ? embedding : matrix(model, kHeadName);
     layers.reserve(config.layers);
     for (size_t i = 0; i < config.layers; ++i)
-      layers.push_back(layer(model, attention, fmt::format("model.layers.{}.", i)));
+      layers.push_back(layer(model, attention[i], layer_names(config, i)));
   }
 
   AnyView2 embedding, head;  // [vocab, hidden]
@@ -59,8 +67,9 @@ class Weights {
     return copy.matrix<bf16>();
   }
 
-  // A tensor of any rank that is no matrix of a product, flat and f32.
+  // A tensor of any rank that is no matrix of a product, flat and f32; empty without a name.
   View1<const float> vector(Model& model, const std::string& name) {
+    if (name.empty()) return {};
     const View1<float> values = model.values(model.find(name));
     if (!copy_vectors_) return values;
     Tensor& copy = copies_.emplace_back(DType::f32, Shape{values.size});
@@ -68,19 +77,24 @@ class Weights {
     return {copy.span<float>().data(), values.size};
   }
 
-  Layer layer(Model& model, const AttentionMechanism& attention, const std::string& prefix) {
+  Layer layer(Model& model, const AttentionMechanism& attention, const LayerNames& names) {
+    const auto projection = [&](const std::string& weight, const std::string& bias) {
+      return Projection{matrix(model, weight), vector(model, bias)};
+    };
     Layer layer;
-    layer.attention_norm = vector(model, prefix + "input_layernorm.weight");
-    layer.q = matrix(model, prefix + "self_attn.q_proj.weight");
-    layer.k = matrix(model, prefix + "self_attn.k_proj.weight");
-    layer.v = matrix(model, prefix + "self_attn.v_proj.weight");
-    layer.o = matrix(model, prefix + "self_attn.o_proj.weight");
+    layer.attention_norm = vector(model, names.attention_norm);
+    layer.q = projection(names.q, names.q_bias);
+    layer.k = projection(names.k, names.k_bias);
+    layer.v = projection(names.v, names.v_bias);
     for (const ParameterSpec& spec : attention.parameters())
-      layer.attention_parameters.push_back(vector(model, prefix + "self_attn." + spec.name));
-    layer.mlp_norm = vector(model, prefix + "post_attention_layernorm.weight");
-    layer.gate = matrix(model, prefix + "mlp.gate_proj.weight");
-    layer.up = matrix(model, prefix + "mlp.up_proj.weight");
-    layer.down = matrix(model, prefix + "mlp.down_proj.weight");
+      layer.attention_parameters.push_back(vector(model, names.attention + spec.name));
+    layer.o = projection(names.o, names.o_bias);
+    layer.attention_post_norm = vector(model, names.attention_post_norm);
+    layer.mlp_norm = vector(model, names.mlp_norm);
+    layer.gate = projection(names.gate, names.gate_bias);
+    layer.up = projection(names.up, names.up_bias);
+    layer.down = projection(names.down, names.down_bias);
+    layer.mlp_post_norm = vector(model, names.mlp_post_norm);
     return layer;
   }
 
@@ -91,6 +105,9 @@ class Weights {
 
 size_t bytes_of(const AnyView2& matrix) {
   return matrix.rows * matrix.cols * dtype_size(matrix.dtype);
+}
+size_t bytes_of(const Projection& projection) {
+  return bytes_of(projection.weight) + projection.bias.size * sizeof(float);
 }
 
 // Activations of one call, [kMostTokens, ...].
@@ -136,7 +153,7 @@ struct Engine::Implementation {
   ModelConfig config;
   ThreadTeam& team;
   EngineOptions options;
-  std::unique_ptr<AttentionMechanism> attention;
+  LayerAttention attention;
   Weights weights;
   Products products;
   Scratch scratch;
@@ -144,7 +161,10 @@ struct Engine::Implementation {
  private:
   Model& model(Model* borrowed) { return borrowed != nullptr ? *borrowed : *owned; }
   void embed(std::span<const int32_t> tokens);
-  void normalize(View1<const float> gain, size_t tokens);
+  void normalize(View1<const float> gain, size_t tokens, double factor = 1);
+  void add_bias(const Projection& projection, View2<float> y, size_t tokens);
+  void end_branch(const Projection& projection, View1<const float> post_norm, View2<const float> x,
+                  size_t tokens);
   void attend(const Layer& layer, AttentionCache& cache, size_t tokens);
   void transform(const Layer& layer, size_t tokens);
   // Calls body(first row, rows) for chunks of the first `tokens` rows.
@@ -163,11 +183,11 @@ Engine::Implementation::Implementation(Model* borrowed, std::optional<Model> tak
       config(model(borrowed).config()),
       team(the_team),
       options(the_options),
-      attention(make_attention(config)),
-      weights(model(borrowed), *attention, the_options.weights,
+      attention(config),
+      weights(model(borrowed), attention, the_options.weights,
               borrowed != nullptr || the_options.weights == DType::f32),
       products(the_team),
-      scratch(config, attention->geometry()) {
+      scratch(config, attention[0].geometry()) {
   if (options.context == 0) options.context = config.context_length;
   if (options.context > config.context_length)
     throw Error({.kind = ErrorKind::usage,
@@ -182,30 +202,61 @@ void Engine::Implementation::embed(std::span<const int32_t> tokens) {
   const View2<float> hidden = scratch.hidden;
   for (size_t t = 0; t < tokens.size(); ++t) {
     const auto id = static_cast<size_t>(tokens[t]);
+    const View2<float> row = hidden.rows_slice(t, 1);
     if (weights.embedding.dtype == DType::bf16)
-      convert(weights.embedding.as<const bf16>().rows_slice(id, 1), hidden.rows_slice(t, 1));
+      convert(weights.embedding.as<const bf16>().rows_slice(id, 1), row);
     else
-      copy(weights.embedding.as<const float>().rows_slice(id, 1), hidden.rows_slice(t, 1));
+      copy(weights.embedding.as<const float>().rows_slice(id, 1), row);
+    if (config.embedding_multiplier != 1)
+      scale(row, static_cast<float>(config.embedding_multiplier), row);
   }
 }
 
-void Engine::Implementation::normalize(View1<const float> gain, size_t tokens) {
+void Engine::Implementation::normalize(View1<const float> gain, size_t tokens, double factor) {
+  const NormOptions options{static_cast<float>(config.rms_norm_eps),
+                            static_cast<float>(config.norm_offset), static_cast<float>(factor)};
   by_rows(tokens, [&](size_t begin, size_t rows) {
-    rms_norm(scratch.hidden.rows_slice(begin, rows), gain, static_cast<float>(config.rms_norm_eps),
+    rms_norm(scratch.hidden.rows_slice(begin, rows), gain, options,
              scratch.normed.rows_slice(begin, rows));
   });
 }
 
-// hidden += o_proj attention(normed)
+void Engine::Implementation::add_bias(const Projection& projection, View2<float> y, size_t tokens) {
+  if (projection.bias.empty()) return;
+  const View2<const float> bias(projection.bias.data, 1, projection.bias.size);
+  for (size_t row = 0; row < tokens; ++row) add(bias, y.rows_slice(row, 1));
+}
+
+// hidden += residual_multiplier * post(x W^T + b)
+void Engine::Implementation::end_branch(const Projection& projection, View1<const float> post_norm,
+                                        View2<const float> x, size_t tokens) {
+  const View2<float> branch = scratch.branch;
+  const GemvPart output{projection.weight, branch};
+  products.run({&output, 1}, x, tokens);
+  add_bias(projection, branch, tokens);
+  const NormOptions norm{static_cast<float>(config.rms_norm_eps),
+                         static_cast<float>(config.norm_offset)};
+  const auto factor = static_cast<float>(config.residual_multiplier);
+  by_rows(tokens, [&](size_t begin, size_t rows) {
+    const View2<float> some = branch.rows_slice(begin, rows);
+    if (!post_norm.empty()) rms_norm(some, post_norm, norm, some);
+    add_scaled(some, factor, scratch.hidden.rows_slice(begin, rows));
+  });
+}
+
 void Engine::Implementation::attend(const Layer& layer, AttentionCache& cache, size_t tokens) {
-  const AttentionGeometry& g = attention->geometry();
+  const AttentionGeometry& g = attention[0].geometry();
   const View2<float> qkv = scratch.qkv;
-  const View2<float> q = qkv.cols_slice(0, layer.q.rows);
-  const View2<float> k = qkv.cols_slice(q.cols, layer.k.rows);
-  const View2<float> v = qkv.cols_slice(q.cols + k.cols, layer.v.rows);
-  const std::array<GemvPart, 3> projections = {{{layer.q, q}, {layer.k, k}, {layer.v, v}}};
+  const View2<float> q = qkv.cols_slice(0, layer.q.weight.rows);
+  const View2<float> k = qkv.cols_slice(q.cols, layer.k.weight.rows);
+  const View2<float> v = qkv.cols_slice(q.cols + k.cols, layer.v.weight.rows);
+  const std::array<GemvPart, 3> projections = {
+      {{layer.q.weight, q}, {layer.k.weight, k}, {layer.v.weight, v}}};
   const View2<float> normed = scratch.normed;
   products.run(projections, normed, tokens);
+  add_bias(layer.q, q, tokens);
+  add_bias(layer.k, k, tokens);
+  add_bias(layer.v, v, tokens);
 
   const View2<float> attended = scratch.attended;
   AttentionInputs inputs;
@@ -215,32 +266,22 @@ void Engine::Implementation::attend(const Layer& layer, AttentionCache& cache, s
   inputs.v = split_heads(v.rows_slice(0, tokens), g.kv_heads);
   inputs.parameters = layer.attention_parameters;
   cache.append_and_attend(inputs, split_heads(attended.rows_slice(0, tokens), g.heads), team);
-
-  const View2<float> branch = scratch.branch;
-  const GemvPart output{layer.o, branch};
-  products.run({&output, 1}, attended, tokens);
-  by_rows(tokens, [&](size_t begin, size_t rows) {
-    add(branch.rows_slice(begin, rows), scratch.hidden.rows_slice(begin, rows));
-  });
+  end_branch(layer.o, layer.attention_post_norm, attended, tokens);
 }
 
-// hidden += down_proj(silu(gate_proj normed) * up_proj normed)
 void Engine::Implementation::transform(const Layer& layer, size_t tokens) {
   const View2<float> gate_up = scratch.gate_up;
   const View2<float> activated = scratch.activated;
-  const View2<float> branch = scratch.branch;
   const size_t width = config.intermediate_size;
-  const std::array<GemvPart, 2> expansion = {
-      {{layer.gate, gate_up.cols_slice(0, width)}, {layer.up, gate_up.cols_slice(width, width)}}};
+  const View2<float> gate = gate_up.cols_slice(0, width), up = gate_up.cols_slice(width, width);
+  const std::array<GemvPart, 2> expansion = {{{layer.gate.weight, gate}, {layer.up.weight, up}}};
   products.run(expansion, scratch.normed, tokens);
+  add_bias(layer.gate, gate, tokens);
+  add_bias(layer.up, up, tokens);
   by_rows(tokens, [&](size_t begin, size_t rows) {
-    gated_unit(Gate::silu, gate_up.rows_slice(begin, rows), activated.rows_slice(begin, rows));
+    gated_unit(config.gate, gate_up.rows_slice(begin, rows), activated.rows_slice(begin, rows));
   });
-  const GemvPart contraction{layer.down, branch};
-  products.run({&contraction, 1}, activated, tokens);
-  by_rows(tokens, [&](size_t begin, size_t rows) {
-    add(branch.rows_slice(begin, rows), scratch.hidden.rows_slice(begin, rows));
-  });
+  end_branch(layer.down, layer.mlp_post_norm, activated, tokens);
 }
 
 void Engine::Implementation::read(Session::Implementation& session,
@@ -253,7 +294,7 @@ void Engine::Implementation::read(Session::Implementation& session,
     normalize(layer.mlp_norm, tokens.size());
     transform(layer, tokens.size());
   }
-  normalize(weights.final_norm, tokens.size());
+  normalize(weights.final_norm, tokens.size(), 1 / config.logits_divisor);
   session.tokens.insert(session.tokens.end(), tokens.begin(), tokens.end());
 }
 
@@ -391,7 +432,7 @@ Session Engine::start() {
   session->engine = implementation_.get();
   session->tokens.reserve(implementation_->options.context);
   for (size_t i = 0; i < implementation_->config.layers; ++i)
-    session->caches.push_back(implementation_->attention->make_cache(
+    session->caches.push_back(implementation_->attention[i].make_cache(
         implementation_->options.context, implementation_->options.cache));
   return Session(std::move(session));
 }

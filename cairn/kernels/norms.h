@@ -3,7 +3,8 @@
 //   gain = factor * (offset + weight): plainly the weight, unless the options say otherwise.
 // Backward, with g = dy * gain and c = r^2 * mean(g * x):
 //   dx = r * (g - x * c)          dweight = sum over rows of factor * dy * x * r
-//   x, y, dx, dy  [rows, hidden_size]  rows may be strided; x and dx f32, y and dy f32 or bf16
+//   x, y, dx, dy  [rows, hidden_size]  rows may be strided; x and dx f32, y and dy f32 or
+//                              bf16; y may be x
 //   weight        [hidden_size]
 // Borrow all memory, allocate none; threads may take disjoint rows. Throw Error (usage) when shapes
 // disagree.

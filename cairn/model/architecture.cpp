@@ -1,7 +1,9 @@
 #include "cairn/model/architecture.h"
 
 #include <array>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "cairn/base/error.h"
 #include "cairn/base/suggest.h"
@@ -9,8 +11,9 @@
 namespace cairn {
 namespace {
 
-const std::array<const Architecture*, 1> kRegistry = {
-    &kLlamaArchitecture,
+const std::array<const Architecture*, 8> kRegistry = {
+    &kLlamaArchitecture, &kMistralArchitecture, &kGraniteArchitecture, &kQwen2Architecture,
+    &kQwen3Architecture, &kPhi3Architecture,    &kGemma3Architecture,  &kCairnArchitecture,
 };
 
 [[noreturn]] void refuse_class(const JsonField& field, const std::string& found) {
@@ -64,6 +67,28 @@ const Architecture& find_architecture(std::string_view name) {
                .expected = "one of " + list,
                .found = in_quotes(name),
                .hint = did_you_mean(name, known)});
+}
+
+std::vector<StoredRows> stored_tensors(const ModelConfig& config) {
+  const auto fused_of = find_architecture(config.architecture).fused;
+  std::map<std::string, StoredRows> by_first_part;
+  std::set<std::string> within;  // parts that are not the first
+  if (fused_of != nullptr)
+    for (StoredRows& rows : fused_of(config)) {
+      within.insert(rows.parts.begin() + 1, rows.parts.end());
+      const std::string first = rows.parts.front();
+      by_first_part.emplace(first, std::move(rows));
+    }
+  std::vector<StoredRows> result;
+  for (const ParameterSpec& spec : parameter_specs(config)) {
+    if (within.count(spec.name) != 0) continue;
+    const auto fused = by_first_part.find(spec.name);
+    if (fused == by_first_part.end())
+      result.push_back({spec.name, {spec.name}});
+    else
+      result.push_back(fused->second);
+  }
+  return result;
 }
 
 ModelConfig read_model_config(const JsonField& config) {

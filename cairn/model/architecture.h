@@ -9,6 +9,7 @@
 
 #include "cairn/io/json.h"
 #include "cairn/model/config.h"
+#include "cairn/model/decoder_layout.h"
 
 namespace cairn {
 
@@ -27,7 +28,13 @@ struct Architecture {
   // supported.
   ModelConfig (*read)(const JsonField& config);
   Json (*write)(const ModelConfig& config, DType dtype);
+  // The tensors that files hold as rows of several parameters; null where there are none.
+  std::vector<StoredRows> (*fused)(const ModelConfig& config) = nullptr;
 };
+
+// Every tensor of a file in stored order: a parameter each, or the fused ones in the place of
+// their first part.
+std::vector<StoredRows> stored_tensors(const ModelConfig& config);
 
 // All architectures, in the order of the registry.
 std::span<const Architecture> architectures();
@@ -45,7 +52,13 @@ Json write_model_config(const ModelConfig& config, DType dtype);
 // generation_config.json: the ids at which generation starts, stops and pads.
 Json write_generation_config(const ModelConfig& config);
 
-// Llama: RMSNorm, rotary positions, grouped queries, SwiGLU (Touvron et al. 2023).
+extern const Architecture kCairnArchitecture;
+extern const Architecture kGemma3Architecture;
+extern const Architecture kGraniteArchitecture;
 extern const Architecture kLlamaArchitecture;
+extern const Architecture kMistralArchitecture;
+extern const Architecture kPhi3Architecture;
+extern const Architecture kQwen2Architecture;
+extern const Architecture kQwen3Architecture;
 
 }  // namespace cairn

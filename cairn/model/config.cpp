@@ -66,6 +66,17 @@ void check_config(const ModelConfig& c) {
     refuse("kv_heads", "a divisor of heads " + std::to_string(c.heads), std::to_string(c.kv_heads));
   if (!(c.rms_norm_eps > 0) || !(c.rms_norm_eps < 1))
     refuse("rms_norm_eps", "a number between 0 and 1", std::to_string(c.rms_norm_eps));
+  for (const auto& [field, value] : {std::pair("embedding_multiplier", c.embedding_multiplier),
+                                     std::pair("residual_multiplier", c.residual_multiplier),
+                                     std::pair("logits_divisor", c.logits_divisor)})
+    if (!std::isfinite(value) || value == 0)
+      refuse(field, "a finite number other than 0", std::to_string(value));
+  if (!std::isfinite(c.attention_scale) || c.attention_scale < 0)
+    refuse("attention_scale", "a positive number, or 0 for 1/sqrt(head_dim)",
+           std::to_string(c.attention_scale));
+  if (!c.local_layers.empty() && c.local_layers.size() != c.layers)
+    refuse("local_layers", std::to_string(c.layers) + " entries (layers), or none",
+           std::to_string(c.local_layers.size()));
   if (c.bos_ids.size() > 1) refuse("bos_ids", "at most one", std::to_string(c.bos_ids.size()));
   check_ids("bos_ids", c.bos_ids, c.vocab_size);
   check_ids("eos_ids", c.eos_ids, c.vocab_size);
@@ -84,13 +95,34 @@ size_t parameter_count(const ModelConfig& config) {
   return count;
 }
 
+namespace {
+
+std::unique_ptr<AttentionMechanism> sized(const AttentionOptions& options, const ModelConfig& c) {
+  const AttentionGeometry geometry{.hidden_size = c.hidden_size,
+                                   .heads = c.heads,
+                                   .kv_heads = c.kv_heads,
+                                   .head_dim = c.head_dim,
+                                   .value_dim = c.head_dim,
+                                   .scale = static_cast<float>(c.attention_scale)};
+  return make_attention(options, geometry, c.context_length);
+}
+
+}  // namespace
+
 std::unique_ptr<AttentionMechanism> make_attention(const ModelConfig& config) {
-  const AttentionGeometry geometry{.hidden_size = config.hidden_size,
-                                   .heads = config.heads,
-                                   .kv_heads = config.kv_heads,
-                                   .head_dim = config.head_dim,
-                                   .value_dim = config.head_dim};
-  return make_attention(config.attention, geometry, config.context_length);
+  return sized(config.attention, config);
+}
+
+LayerAttention::LayerAttention(const ModelConfig& config)
+    : everywhere_(make_attention(config)), local_layers_(config.local_layers) {
+  if (local_layers_.empty()) return;
+  local_ = sized(config.local_attention, config);
+  if (local_->parameters() != everywhere_->parameters())
+    refuse("local_attention", "the parameters of attention", "others");
+}
+
+const AttentionMechanism& LayerAttention::operator[](size_t layer) const {
+  return layer < local_layers_.size() && local_layers_[layer] != 0 ? *local_ : *everywhere_;
 }
 
 double training_flops_per_token(const ModelConfig& config, size_t sequence_length) {
@@ -101,8 +133,10 @@ double training_flops_per_token(const ModelConfig& config, size_t sequence_lengt
     if (spec.group == ParameterGroup::matrix)
       multiplied += static_cast<double>(element_count(spec.shape));
   const double context = static_cast<double>(sequence_length) / 2;
-  const double attention =
-      static_cast<double>(config.layers) * make_attention(config)->forward_flops(context);
+  const LayerAttention mechanisms(config);
+  double attention = 0;
+  for (size_t layer = 0; layer < config.layers; ++layer)
+    attention += mechanisms[layer].forward_flops(context);
   return 6 * multiplied + 3 * attention;
 }
 

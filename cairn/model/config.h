@@ -10,12 +10,18 @@
 #include <vector>
 
 #include "cairn/attention/mechanism.h"
+#include "cairn/kernels/activations.h"
 #include "cairn/tensor/parameter.h"
 
 namespace cairn {
 
-// A pre-norm decoder: x = E[token]; x += Wo attention(norm(x)); x += Wdown(silu(Wgate h) * Wup h)
-// with h = norm(x); logits = E or head of norm(x).
+// A pre-norm decoder over tokens, in the words of its families:
+//   x = embedding_multiplier * E[token]
+//   x += residual_multiplier * post(Wo attention(norm(x)))
+//   x += residual_multiplier * post(Wdown(act(Wgate h) * Wup h)), h = norm(x)
+//   logits = (E or head) norm(x) / logits_divisor
+// where post is RMSNorm when post_norms is set and nothing otherwise, a norm multiplies by
+// norm_offset + its weight, and projections have biases where the flags say so.
 struct ModelConfig {
   std::string architecture = "llama";
   size_t vocab_size = 0;
@@ -28,12 +34,27 @@ struct ModelConfig {
   size_t context_length = 0;
   double rms_norm_eps = 1e-5;
   bool tie_embeddings = true;
-  AttentionOptions attention;  // softmax: position "rope" (default) or "none", rope_theta
+  // Of every layer; of the others where local_layers names some. See attention/ for the options.
+  AttentionOptions attention;
+  AttentionOptions local_attention;
+  std::vector<uint8_t> local_layers;  // [layers], 1 where local_attention holds; empty: nowhere
+
+  Gate gate = Gate::silu;
+  double attention_scale = 0;  // of the scores; 0: 1/sqrt(head_dim)
+  double embedding_multiplier = 1;
+  double residual_multiplier = 1;
+  double logits_divisor = 1;
+  double norm_offset = 0;
+  bool post_norms = false;
+  bool qkv_bias = false;
+  bool output_bias = false;  // of Wo
+  bool mlp_bias = false;
 
   std::vector<int32_t> bos_ids;  // at most one is used
   std::vector<int32_t> eos_ids;
   std::optional<int32_t> pad_id;
 
+  bool is_local(size_t layer) const { return layer < local_layers.size() && local_layers[layer]; }
   bool operator==(const ModelConfig&) const = default;
 };
 
@@ -52,8 +73,19 @@ std::vector<ParameterSpec> parameter_specs(const ModelConfig& config, double ini
 
 size_t parameter_count(const ModelConfig& config);
 
-// The mechanism that `config` names, sized for it.
+// The mechanism that `config` names for all layers, sized for it.
 std::unique_ptr<AttentionMechanism> make_attention(const ModelConfig& config);
+
+// The mechanism of each layer: one, or two where some layers are local.
+class LayerAttention {
+ public:
+  explicit LayerAttention(const ModelConfig& config);
+  const AttentionMechanism& operator[](size_t layer) const;
+
+ private:
+  std::unique_ptr<AttentionMechanism> everywhere_, local_;
+  std::vector<uint8_t> local_layers_;
+};
 
 // Training FLOPs a token: 6 N_mm + 3 x attention forward at causal length (training.md 2.6), N_mm
 // the parameters used in matrix products, the head included.

@@ -1,6 +1,7 @@
 #include "cairn/nn/decoder.h"
 
 #include "cairn/base/error.h"
+#include "cairn/model/decoder_layout.h"
 
 namespace cairn {
 
@@ -25,54 +26,86 @@ WeightRef WeightTable::operator[](const std::string& name) const {
 
 namespace {
 
-// x += Wo attention(norm(x)).
-Value attention_block(Recorder& recorder, const ModelConfig& config, const WeightTable& weights,
-                      const AttentionMechanism& mechanism, const TokenInputs& inputs,
-                      const std::string& layer, Value hidden) {
-  const auto eps = static_cast<float>(config.rms_norm_eps);
-  const std::string block = layer + "self_attn.";
-  const Value x = rms_norm(recorder, hidden, weights[layer + "input_layernorm.weight"], {eps});
-  const Value qkv = linear(recorder, x,
-                           {weights[block + "q_proj.weight"], weights[block + "k_proj.weight"],
-                            weights[block + "v_proj.weight"]});
-  std::vector<WeightRef> parameters;
-  for (const ParameterSpec& spec : mechanism.parameters())
-    parameters.push_back(weights[block + spec.name]);
-  const Value mixed = attention(recorder, mechanism, inputs, qkv, x, parameters);
-  return linear_residual(recorder, hidden, mixed, weights[block + "o_proj.weight"]);
+// What one layer is recorded from.
+struct LayerRecording {
+  Recorder& recorder;
+  const ModelConfig& config;
+  const WeightTable& weights;
+  LayerNames names;
+
+  NormOptions norm() const {
+    return {static_cast<float>(config.rms_norm_eps), static_cast<float>(config.norm_offset)};
+  }
+};
+
+// [x W_0^T, x W_1^T, ...] and the biases, where there are some.
+Value project(const LayerRecording& layer, Value x, const std::vector<std::string>& weights,
+              const std::vector<std::string>& biases) {
+  const auto refs = [&](const std::vector<std::string>& names) {
+    std::vector<WeightRef> found;
+    for (const std::string& name : names) found.push_back(layer.weights[name]);
+    return found;
+  };
+  const Value y = linear(layer.recorder, x, refs(weights));
+  return biases.front().empty() ? y : bias(layer.recorder, y, refs(biases));
 }
 
-// x += Wdown(silu(Wgate h) * Wup h), h = norm(x).
-Value mlp_block(Recorder& recorder, const ModelConfig& config, const WeightTable& weights,
-                const std::string& layer, Value hidden) {
-  const auto eps = static_cast<float>(config.rms_norm_eps);
+// hidden + residual_multiplier * post(x W^T + b): the end of a branch.
+Value end_branch(const LayerRecording& layer, Value hidden, Value x, const std::string& weight,
+                 const std::string& bias_name, const std::string& post_norm) {
+  const double factor = layer.config.residual_multiplier;
+  if (factor == 1 && bias_name.empty() && post_norm.empty())
+    return linear_residual(layer.recorder, hidden, x, layer.weights[weight]);
+  Value branch = project(layer, x, {weight}, {bias_name});
+  if (!post_norm.empty())
+    branch = rms_norm(layer.recorder, widen(layer.recorder, branch), layer.weights[post_norm],
+                      layer.norm());
+  return residual(layer.recorder, hidden, branch, static_cast<float>(factor));
+}
+
+Value attention_branch(const LayerRecording& layer, const AttentionMechanism& mechanism,
+                       const TokenInputs& inputs, Value hidden) {
+  const LayerNames& names = layer.names;
   const Value x =
-      rms_norm(recorder, hidden, weights[layer + "post_attention_layernorm.weight"], {eps});
-  const Value gate_up =
-      linear(recorder, x,
-             {weights[layer + "mlp.gate_proj.weight"], weights[layer + "mlp.up_proj.weight"]});
-  return linear_residual(recorder, hidden, gated_unit(recorder, Gate::silu, gate_up),
-                         weights[layer + "mlp.down_proj.weight"]);
+      rms_norm(layer.recorder, hidden, layer.weights[names.attention_norm], layer.norm());
+  const Value qkv =
+      project(layer, x, {names.q, names.k, names.v}, {names.q_bias, names.k_bias, names.v_bias});
+  std::vector<WeightRef> parameters;
+  for (const ParameterSpec& spec : mechanism.parameters())
+    parameters.push_back(layer.weights[names.attention + spec.name]);
+  const Value mixed = attention(layer.recorder, mechanism, inputs, qkv, x, parameters);
+  return end_branch(layer, hidden, mixed, names.o, names.o_bias, names.attention_post_norm);
+}
+
+Value mlp_branch(const LayerRecording& layer, Value hidden) {
+  const LayerNames& names = layer.names;
+  const Value x = rms_norm(layer.recorder, hidden, layer.weights[names.mlp_norm], layer.norm());
+  const Value gate_up = project(layer, x, {names.gate, names.up}, {names.gate_bias, names.up_bias});
+  return end_branch(layer, hidden, gated_unit(layer.recorder, layer.config.gate, gate_up),
+                    names.down, names.down_bias, names.mlp_post_norm);
 }
 
 }  // namespace
 
 void record_decoder(Recorder& recorder, const ModelConfig& config, const WeightTable& weights,
-                    const AttentionMechanism& mechanism, const TokenInputs& inputs,
+                    const LayerAttention& mechanisms, const TokenInputs& inputs,
                     LossResult& result) {
-  const WeightRef table = weights["model.embed_tokens.weight"];
+  const WeightRef table = weights[kEmbeddingName];
   recorder.label = "embedding";
-  Value hidden = embedding(recorder, inputs, table);
+  Value hidden =
+      embedding(recorder, inputs, table, static_cast<float>(config.embedding_multiplier));
   for (size_t i = 0; i < config.layers; ++i) {
-    const std::string layer = "model.layers." + std::to_string(i) + ".";
+    const LayerRecording layer{recorder, config, weights, layer_names(config, i)};
     recorder.label = "layer " + std::to_string(i);
-    hidden = attention_block(recorder, config, weights, mechanism, inputs, layer, hidden);
-    hidden = mlp_block(recorder, config, weights, layer, hidden);
+    hidden = attention_branch(layer, mechanisms[i], inputs, hidden);
+    hidden = mlp_branch(layer, hidden);
   }
   recorder.label = "final";
-  const Value x = rms_norm(recorder, hidden, weights["model.norm.weight"],
-                           {static_cast<float>(config.rms_norm_eps)});
-  cross_entropy_head(recorder, inputs, x, config.tie_embeddings ? table : weights["lm_head.weight"],
+  const NormOptions last{static_cast<float>(config.rms_norm_eps),
+                         static_cast<float>(config.norm_offset),
+                         static_cast<float>(1 / config.logits_divisor)};
+  const Value x = rms_norm(recorder, hidden, weights[kFinalNormName], last);
+  cross_entropy_head(recorder, inputs, x, config.tie_embeddings ? table : weights[kHeadName],
                      result);
 }
 

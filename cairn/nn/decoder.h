@@ -21,10 +21,10 @@ class WeightTable {
   float* gradients_;
 };
 
-// Records embedding, layers, final norm and head. `mechanism`, `inputs` and `result` must outlive
+// Records embedding, layers, final norm and head. `mechanisms`, `inputs` and `result` must outlive
 // the tape.
 void record_decoder(Recorder& recorder, const ModelConfig& config, const WeightTable& weights,
-                    const AttentionMechanism& mechanism, const TokenInputs& inputs,
+                    const LayerAttention& mechanisms, const TokenInputs& inputs,
                     LossResult& result);
 
 }  // namespace cairn

@@ -29,12 +29,12 @@ struct LanguageModel::Implementation {
                  float* gradients)
       : config(c),
         shape(s),
-        mechanism(make_attention(c)),
+        mechanisms(c),
         products(threads),
         tape(s.sequences * s.length, threads) {
     check_shape_of_run();
     Recorder recorder{tape, products, compute_type(s.precision), s.length, {}};
-    record_decoder(recorder, config, WeightTable(config, values, gradients), *mechanism, inputs,
+    record_decoder(recorder, config, WeightTable(config, values, gradients), mechanisms, inputs,
                    result);
     tape.plan(s.whole_step ? Tape::Gradients::replaced : Tape::Gradients::kept, block_bytes(c));
   }
@@ -88,7 +88,7 @@ struct LanguageModel::Implementation {
 
   ModelConfig config;
   TrainingShape shape;
-  std::unique_ptr<AttentionMechanism> mechanism;
+  LayerAttention mechanisms;
   TokenInputs inputs;
   LossResult result;
   MatmulCache products;

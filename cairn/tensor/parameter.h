@@ -12,6 +12,7 @@ struct Initializer {
   enum class Kind { normal, constant };
   Kind kind = Kind::normal;
   double value = 0.02;  // standard deviation of the normal (mean 0), or the constant
+  bool operator==(const Initializer&) const = default;
 };
 
 // Which rules of the optimiser a tensor follows.
@@ -26,6 +27,7 @@ struct ParameterSpec {
   Shape shape;       // row-major; a matrix is [out, in]
   Initializer initializer;
   ParameterGroup group = ParameterGroup::matrix;
+  bool operator==(const ParameterSpec&) const = default;
 };
 
 }  // namespace cairn

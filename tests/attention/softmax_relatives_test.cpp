@@ -28,21 +28,29 @@ AttentionOptions fox(const Values& values = {}) {
   return {"fox", values};
 }
 
-const std::string kNone = "none", kAlibi = "alibi", kRope = "rope", kLlama3 = "llama3";
+const std::string kNone = "none", kAlibi = "alibi", kRope = "rope", kLlama3 = "llama3",
+                  kYarn = "yarn", kLinear = "linear";
 
 // One of every kind, and kinds together.
 std::vector<AttentionOptions> relatives() {
-  return {softmax({{"position", kAlibi}}),
-          softmax({{"window", int64_t{37}}}),
-          softmax({{"position", kAlibi}, {"window", int64_t{100}}}),
-          softmax({{"qk_conv", int64_t{4}}}),
-          softmax({{"position", kAlibi}, {"qk_conv", int64_t{3}}, {"window", int64_t{20}}}),
-          softmax({{"rope_scaling", kLlama3},
-                   {"rope_factor", 8.0},
-                   {"rope_original_context", int64_t{64}}}),
-          fox(),
-          fox({{"gate_bias", 3.0}, {"gate_scale", 0.5}, {"position", kRope}}),
-          fox({{"gate_scale", std::string("inv_sqrt_d")}, {"window", int64_t{50}}})};
+  return {
+      softmax({{"position", kAlibi}}),
+      softmax({{"window", int64_t{37}}}),
+      softmax({{"position", kAlibi}, {"window", int64_t{100}}}),
+      softmax({{"qk_conv", int64_t{4}}}),
+      softmax({{"position", kAlibi}, {"qk_conv", int64_t{3}}, {"window", int64_t{20}}}),
+      softmax({{"rope_scaling", kLlama3},
+               {"rope_factor", 8.0},
+               {"rope_original_context", int64_t{64}}}),
+      softmax(
+          {{"rope_scaling", kYarn}, {"rope_factor", 8.0}, {"rope_original_context", int64_t{64}}}),
+      softmax({{"qk_norm", true},
+               {"qk_norm_offset", 1.0},
+               {"rope_scaling", kLinear},
+               {"rope_factor", 2.0}}),
+      fox(),
+      fox({{"gate_bias", 3.0}, {"gate_scale", 0.5}, {"position", kRope}}),
+      fox({{"gate_scale", std::string("inv_sqrt_d")}, {"window", int64_t{50}}})};
 }
 
 std::string label(const AttentionOptions& options) {
@@ -374,7 +382,11 @@ TEST(SoftmaxRelatives, RefuseBadOptionsByName) {
   EXPECT_THAT(message(softmax({{"window", 2.5}})), HasSubstr("whole"));
   EXPECT_THAT(message(softmax({{"qk_conv", int64_t{17}}})), HasSubstr("16"));
   EXPECT_THAT(message(softmax({{"rope_factor", 0.5}})), HasSubstr("rope_factor"));
-  EXPECT_THAT(message(softmax({{"rope_scaling", std::string("yarn")}})), HasSubstr("llama3"));
+  EXPECT_THAT(message(softmax({{"rope_scaling", std::string("spiral")}})), HasSubstr("llama3"));
+  EXPECT_THAT(message(softmax({{"qk_norm", true}, {"qk_conv", int64_t{3}}})), HasSubstr("qk_conv"));
+  EXPECT_THAT(message(softmax({{"qk_norm", int64_t{1}}})), HasSubstr("true or false"));
+  EXPECT_THAT(message(fox({{"qk_norm", true}})), HasSubstr("qk_norm"));
+  EXPECT_THAT(message(fox({{"rope_scaling", kYarn}})), HasSubstr("yarn"));
   EXPECT_THAT(message(softmax({{"rope_scaling", std::string("ntk")}}), 2), HasSubstr("4 or more"));
   EXPECT_THAT(message(softmax({{"rope_low_freq_factor", 4.0}})),
               HasSubstr("rope_high_freq_factor"));

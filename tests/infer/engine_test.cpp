@@ -45,9 +45,9 @@ std::vector<T> stored(const TensorArchive& archive, const char* name) {
 
 class EngineGolden : public testing::TestWithParam<const char*> {};
 
-// Expected logits by Hugging Face transformers: tests/golden/make_llama_golden.py.
+// Expected logits by Hugging Face transformers: tests/golden/make_model_golden.py.
 TEST_P(EngineGolden, LogitsAreThoseOfTransformers) {
-  const Path folder = golden_folder() / "llama" / GetParam();
+  const Path folder = golden_folder() / "models" / GetParam();
   const TensorArchive archive(folder / "expected.safetensors");
   const auto tokens = stored<int32_t>(archive, "tokens");
   const auto expected = stored<float>(archive, "logits");
@@ -63,7 +63,10 @@ TEST_P(EngineGolden, LogitsAreThoseOfTransformers) {
         << "token " << t;
 }
 
-INSTANTIATE_TEST_SUITE_P(Llama, EngineGolden, testing::Values("tied", "untied"));
+INSTANTIATE_TEST_SUITE_P(Families, EngineGolden,
+                         testing::Values("llama", "llama-untied", "llama-biases", "llama-linear",
+                                         "llama-yarn", "mistral", "granite", "qwen2", "qwen3",
+                                         "phi3", "gemma3"));
 
 // The losses of nn's forward pass, one target at a time, against the engine's logits.
 TEST(Engine, AgreesWithTheTrainingForward) {

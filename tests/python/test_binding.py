@@ -15,10 +15,10 @@ def model(model_folder):
     return cairn.Model(model_folder, threads=1)
 
 
-@pytest.mark.parametrize("name", ["tied", "untied"])
+@pytest.mark.parametrize("name", ["llama", "llama-untied"])
 def test_logits_are_those_of_transformers(name):
-    expected = load_file(GOLDEN / "llama" / name / "expected.safetensors")
-    model = cairn.Model(GOLDEN / "llama" / name, threads=1)
+    expected = load_file(GOLDEN / "models" / name / "expected.safetensors")
+    model = cairn.Model(GOLDEN / "models" / name, threads=1)
     logits = model.logits(expected["tokens"])
     assert logits.dtype == np.float32
     assert logits.shape == expected["logits"].shape
@@ -162,7 +162,7 @@ def test_errors_are_python_exceptions_with_the_same_text(model, tmp_path):
     with pytest.raises(cairn.UsageError, match="precision"):
         cairn.Model(tmp_path, precision="f7")
     with pytest.raises(cairn.DataError, match="tokenizer.json"):
-        cairn.Model(GOLDEN / "llama" / "tied", threads=1).generate("x")
+        cairn.Model(GOLDEN / "models" / "llama", threads=1).generate("x")
     assert issubclass(cairn.DataError, cairn.Error)
     assert not issubclass(cairn.Error, ValueError)
 

@@ -28,6 +28,10 @@ SoftmaxOptions read_options(const AttentionOptions& options, const AttentionGeom
   if (parsed.position == PositionKind::alibi)
     refuse("option position", "\"none\" or \"rope\": gates replace slopes", "alibi");
   if (parsed.qk_conv > 0) refuse("option qk_conv", "none in this room", "qk_conv");
+  if (parsed.qk_norm) refuse("option qk_norm", "none in this room", "qk_norm");
+  // What is pruned is decided by norms, which yarn changes.
+  if (parsed.rope_scaling.kind == RotaryScaling::Kind::yarn)
+    refuse("option rope_scaling", "one that keeps norms", "yarn");
   return parsed;
 }
 

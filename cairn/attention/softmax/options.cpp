@@ -27,13 +27,31 @@ std::string listed(const std::vector<std::string>& words, const char* quote) {
   return list;
 }
 
+// Of the norm of queries and keys.
+bool read_norm(std::string_view doing, const std::string& key, const OptionValue& value,
+               SoftmaxOptions& parsed) {
+  if (key == "qk_norm") {
+    const auto* flag = std::get_if<bool>(&value);
+    if (flag == nullptr) refuse(doing, "option " + key, "true or false", "another value");
+    parsed.qk_norm = *flag;
+  } else if (key == "qk_norm_eps") {
+    parsed.qk_norm_eps = real_option(doing, key, value, 1e-12, 1);
+  } else if (key == "qk_norm_offset") {
+    parsed.qk_norm_offset = real_option(doing, key, value, 0, 1);
+  } else {
+    return false;
+  }
+  return true;
+}
+
 // What an option of the rotary scaling changes.
 bool read_scaling(std::string_view doing, const std::string& key, const OptionValue& value,
                   RotaryScaling& scaling) {
   using Kind = RotaryScaling::Kind;
   if (key == "rope_scaling") {
-    const std::string word = word_option(doing, key, value, {"none", "ntk", "llama3"});
-    scaling.kind = word == "ntk" ? Kind::ntk : word == "llama3" ? Kind::llama3 : Kind::none;
+    const std::vector<std::string> words = {"none", "linear", "ntk", "llama3", "yarn"};
+    const std::string word = word_option(doing, key, value, words);
+    scaling.kind = static_cast<Kind>(std::find(words.begin(), words.end(), word) - words.begin());
   } else if (key == "rope_factor") {
     scaling.factor = real_option(doing, key, value, 1, 1e6);
   } else if (key == "rope_low_freq_factor") {
@@ -42,6 +60,12 @@ bool read_scaling(std::string_view doing, const std::string& key, const OptionVa
     scaling.high_turns = real_option(doing, key, value, 1e-6, 1e6);
   } else if (key == "rope_original_context") {
     scaling.original_context = static_cast<double>(whole_option(doing, key, value, 1, kMostTokens));
+  } else if (key == "rope_beta_fast") {
+    scaling.fast_turns = real_option(doing, key, value, 1e-6, 1e6);
+  } else if (key == "rope_beta_slow") {
+    scaling.slow_turns = real_option(doing, key, value, 1e-6, 1e6);
+  } else if (key == "rope_attention_factor") {
+    scaling.attention_factor = real_option(doing, key, value, 1e-6, 1e6);
   } else {
     return false;
   }
@@ -50,6 +74,8 @@ bool read_scaling(std::string_view doing, const std::string& key, const OptionVa
 
 void check_together(std::string_view doing, const SoftmaxOptions& parsed,
                     const AttentionGeometry& geometry) {
+  if (parsed.qk_norm && parsed.qk_conv > 0)
+    refuse(doing, "option qk_norm", "false where qk_conv is not 0", "true");
   if (parsed.position != PositionKind::rope) return;
   if (geometry.head_dim % 2 != 0)
     refuse(doing, "head_dim", "an even number for position \"rope\" (or another position)",
@@ -112,7 +138,8 @@ SoftmaxOptions read_softmax_options(std::string_view doing, const AttentionOptio
       parsed.window = whole_option(doing, key, value, 0, kMostTokens);
     } else if (key == "qk_conv") {
       parsed.qk_conv = whole_option(doing, key, value, 0, 16);
-    } else if (!read_scaling(doing, key, value, parsed.rope_scaling)) {
+    } else if (!read_norm(doing, key, value, parsed) &&
+               !read_scaling(doing, key, value, parsed.rope_scaling)) {
       std::vector<std::string> known = {"position",
                                         "rope_theta",
                                         "rope_scaling",
@@ -120,8 +147,14 @@ SoftmaxOptions read_softmax_options(std::string_view doing, const AttentionOptio
                                         "rope_low_freq_factor",
                                         "rope_high_freq_factor",
                                         "rope_original_context",
+                                        "rope_beta_fast",
+                                        "rope_beta_slow",
+                                        "rope_attention_factor",
                                         "window",
-                                        "qk_conv"};
+                                        "qk_conv",
+                                        "qk_norm",
+                                        "qk_norm_eps",
+                                        "qk_norm_offset"};
       known.insert(known.end(), others.begin(), others.end());
       refuse(doing, "option " + key, listed(known, ""), key);
     }

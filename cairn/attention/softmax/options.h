@@ -17,6 +17,9 @@ struct SoftmaxOptions {
   RotaryScaling rope_scaling;
   size_t window = 0;   // 0: no window
   size_t qk_conv = 0;  // taps; 0: no convolution
+  bool qk_norm = false;
+  double qk_norm_eps = 1e-6;
+  double qk_norm_offset = 0;
 };
 
 // Reads `options`, whose position is `position` unless they say so; keys in `others` belong to the

@@ -11,8 +11,8 @@ namespace {
 
 using Reference = AttentionMechanism::Reference;
 
-// rows [tokens, heads, dim], turned in place by the angles of their positions; direction -1 turns
-// back.
+// rows [tokens, heads, dim], turned in place by the angles of their positions and grown; direction
+// -1 gives the transpose.
 void rotate(std::vector<double>& rows, size_t heads, const RotaryTable& table,
             View1<const int32_t> positions, double direction) {
   const size_t half = table.dim() / 2;
@@ -22,8 +22,8 @@ void rotate(std::vector<double>& rows, size_t heads, const RotaryTable& table,
       for (size_t i = 0; i < half; ++i) {
         const double angle = direction * positions[token] * table.frequencies()[i];
         const double x = row[i], y = row[i + half];
-        row[i] = x * std::cos(angle) - y * std::sin(angle);
-        row[i + half] = y * std::cos(angle) + x * std::sin(angle);
+        row[i] = table.growth() * (x * std::cos(angle) - y * std::sin(angle));
+        row[i + half] = table.growth() * (y * std::cos(angle) + x * std::sin(angle));
       }
     }
   }

@@ -5,6 +5,7 @@
 #include "cairn/attention/arena.h"
 #include "cairn/attention/checks.h"
 #include "cairn/attention/softmax/convolution.h"
+#include "cairn/attention/softmax/head_norm.h"
 #include "cairn/kernels/dispatch.h"
 #include "cairn/tensor/shape.h"
 
@@ -27,17 +28,18 @@ AnyView3 rows_at(std::byte* data, DType dtype, size_t tokens, size_t heads, size
 
 // What a call keeps beside the core's own memory; of `saved` the core has the beginning.
 struct SoftmaxAttention::Space {
-  AnyView3 q, k;    // convolved, in `saved`
+  AnyView3 q, k;    // convolved or normed, in `saved`
   AnyView3 dq, dk;  // of these, in the workspace
   double* potentials = nullptr;
   float* scratch = nullptr;
+  float* partials = nullptr;
 
   Space(const SoftmaxAttention& a, size_t tokens, DType dtype, int threads, Arena& saved,
         Arena& workspace) {
     const AttentionGeometry& g = a.geometry_;
     saved.take<std::byte>(softmax_memory(a.core_, tokens, dtype, threads).saved);
     if (!a.slopes_.empty()) potentials = workspace.take<double>(g.heads * tokens);
-    if (a.options_.qk_conv == 0) return;
+    if (!a.changes_queries()) return;
     const auto take = [&](Arena& arena, size_t heads) {
       auto* data = arena.take<std::byte>(tokens * heads * g.head_dim * dtype_size(dtype));
       return rows_at(data, dtype, tokens, heads, g.head_dim);
@@ -46,7 +48,9 @@ struct SoftmaxAttention::Space {
     k = take(saved, g.kv_heads);
     dq = take(workspace, g.heads);
     dk = take(workspace, g.kv_heads);
-    scratch = workspace.take<float>(convolution_scratch(g.head_dim) * threads);
+    const size_t floats = std::max(convolution_scratch(g.head_dim), head_norm_scratch(g.head_dim));
+    scratch = workspace.take<float>(floats * threads);
+    partials = workspace.take<float>(head_norm_partials(tokens, g.head_dim));
   }
 };
 
@@ -61,7 +65,7 @@ SoftmaxAttention::SoftmaxAttention(const AttentionOptions& options,
   if (options_.position == PositionKind::rope)
     rotary_.emplace(
         rotary_frequencies(geometry.head_dim, options_.rope_theta, options_.rope_scaling),
-        context_length);
+        context_length, options_.rope_scaling.growth());
   core_.geometry = geometry;
   if (geometry.scale == 0)
     core_.geometry.scale = 1.0F / std::sqrt(static_cast<float>(geometry.head_dim));
@@ -71,6 +75,11 @@ SoftmaxAttention::SoftmaxAttention(const AttentionOptions& options,
 }
 
 std::vector<ParameterSpec> SoftmaxAttention::parameters() const {
+  if (options_.qk_norm) {
+    const Initializer one{Initializer::Kind::constant, 1 - options_.qk_norm_offset};
+    return {{"q_norm.weight", {geometry_.head_dim}, one, ParameterGroup::vector},
+            {"k_norm.weight", {geometry_.head_dim}, one, ParameterGroup::vector}};
+  }
   const size_t taps = options_.qk_conv;
   if (taps == 0) return {};
   // Keeps the variance of queries and keys that are independent in time.
@@ -79,6 +88,10 @@ std::vector<ParameterSpec> SoftmaxAttention::parameters() const {
     return ParameterSpec{name, {heads * geometry_.head_dim, taps}, start, ParameterGroup::vector};
   };
   return {spec("q_conv1d.weight", geometry_.heads), spec("k_conv1d.weight", geometry_.kv_heads)};
+}
+
+NormOptions SoftmaxAttention::norm_options() const {
+  return {static_cast<float>(options_.qk_norm_eps), static_cast<float>(options_.qk_norm_offset)};
 }
 
 AttentionMemory SoftmaxAttention::memory(size_t tokens, size_t /*longest*/, DType dtype,
@@ -126,9 +139,15 @@ void SoftmaxAttention::forward(const AttentionInputs& inputs, const TokenLayout&
   const Space space(*this, tokens, inputs.q.dtype, team.size(), kept, arena);
   if (space.potentials != nullptr) fill_potentials(tokens, space.potentials);
   AttentionInputs compared = inputs;
-  if (options_.qk_conv > 0) {
+  if (changes_queries()) {
     compared.q = space.q;
     compared.k = space.k;
+  }
+  if (options_.qk_norm) {
+    normalise_heads({inputs.parameters[0], norm_options()}, inputs.q, space.q, space.scratch, team);
+    normalise_heads({inputs.parameters[1], norm_options()}, inputs.k, space.k, space.scratch, team);
+  }
+  if (options_.qk_conv > 0) {
     convolve({options_.qk_conv, inputs.parameters[0], layout.offsets}, inputs.q, 0, space.q,
              space.scratch, team);
     convolve({options_.qk_conv, inputs.parameters[1], layout.offsets}, inputs.k, 0, space.k,
@@ -155,7 +174,7 @@ void SoftmaxAttention::backward(const AttentionInputs& inputs, const TokenLayout
   if (space.potentials != nullptr) fill_potentials(tokens, space.potentials);
   AttentionInputs compared = inputs;
   AttentionGradients inner = gradients;
-  if (options_.qk_conv > 0) {
+  if (changes_queries()) {
     compared.q = space.q;
     compared.k = space.k;
     inner.dq = space.dq;
@@ -166,6 +185,14 @@ void SoftmaxAttention::backward(const AttentionInputs& inputs, const TokenLayout
   }
   softmax_backward(kDoing, core_, compared, space.potentials, layout, out, dout, saved, inner,
                    nullptr, workspace.subspan(arena.used()), team);
+  if (options_.qk_norm) {
+    normalise_heads_backward({inputs.parameters[0], norm_options()}, inputs.q, space.dq,
+                             gradients.dq, gradients.parameters[0], space.partials, space.scratch,
+                             team);
+    normalise_heads_backward({inputs.parameters[1], norm_options()}, inputs.k, space.dk,
+                             gradients.dk, gradients.parameters[1], space.partials, space.scratch,
+                             team);
+  }
   if (options_.qk_conv == 0) return;
   convolve_backward({options_.qk_conv, inputs.parameters[0], layout.offsets}, inputs.q, space.dq,
                     gradients.dq, gradients.parameters[0], space.scratch, team);

@@ -8,13 +8,18 @@
 //               "alibi": scores fall by a slope of the head a token (Press et al. 2022,
 //               arXiv:2108.12409); "none"
 //   rope_theta  base of the rotary frequencies, 10000
-//   rope_scaling "none" (default), "ntk" or "llama3", for reading further than the model was
-//               trained; rope_factor how much further, 1; for llama3 also rope_low_freq_factor, 1,
-//               rope_high_freq_factor, 4, and rope_original_context, 8192
+//   rope_scaling "none" (default), "linear", "ntk", "llama3" or "yarn" (see rotary.h), for reading
+//               further than the model was trained; rope_factor how much further, 1; for the last
+//               two rope_original_context, 8192; for llama3 rope_low_freq_factor, 1, and
+//               rope_high_freq_factor, 4; for yarn rope_beta_fast, 32, rope_beta_slow, 1, and
+//               rope_attention_factor, 1 + 0.1 ln(rope_factor)
 //   window      how many keys a query sees, its own included; 0 (default): all
 //   qk_conv     taps of a short causal convolution on queries and keys, see convolution.h; 0
 //               (default): none. Parameters q_conv1d.weight, k_conv1d.weight [channels, taps].
-// Saved for backward: the logarithm (base 2) of each query's sum, and convolved queries and keys.
+//   qk_norm     whether each head of queries and keys is normed, see head_norm.h; false. Parameters
+//               q_norm.weight, k_norm.weight [head_dim]; qk_norm_eps, 1e-6; qk_norm_offset, 0
+// Saved for backward: the logarithm (base 2) of each query's sum, and queries and keys that were
+// convolved or normed.
 #pragma once
 
 #include <memory>
@@ -24,6 +29,7 @@
 #include "cairn/attention/rotary.h"
 #include "cairn/attention/softmax/core.h"
 #include "cairn/attention/softmax/options.h"
+#include "cairn/kernels/norms.h"
 
 namespace cairn {
 
@@ -62,9 +68,11 @@ class SoftmaxAttention : public AttentionMechanism {
   void fill_potentials(size_t tokens, double* potentials) const;
   std::vector<double> reference_potentials(size_t tokens) const;
   // The inputs with queries and keys as attention compares them.
-  Reference reference_convolved(const Reference& inputs, const TokenLayout& layout) const;
-  Reference reference_convolved_back(const Reference& inputs, const TokenLayout& layout,
-                                     Reference gradients) const;
+  Reference reference_compared(const Reference& inputs, const TokenLayout& layout) const;
+  Reference reference_compared_back(const Reference& inputs, const TokenLayout& layout,
+                                    Reference gradients) const;
+  NormOptions norm_options() const;
+  bool changes_queries() const { return options_.qk_conv > 0 || options_.qk_norm; }
 
   AttentionGeometry geometry_;
   SoftmaxOptions options_;

@@ -4,6 +4,7 @@
 #include "cairn/attention/checks.h"
 #include "cairn/attention/softmax/cache.h"
 #include "cairn/attention/softmax/convolution.h"
+#include "cairn/attention/softmax/head_norm.h"
 #include "cairn/attention/softmax/softmax.h"
 
 namespace cairn {
@@ -142,10 +143,61 @@ void ConvolvedCache::append_and_attend(const AttentionInputs& inputs, AnyView3 o
   inner_->append_and_attend(convolved, out, team);
 }
 
+// Norms queries and keys for another cache.
+class NormedCache : public AttentionCache {
+ public:
+  NormedCache(std::unique_ptr<AttentionCache> inner, const AttentionMechanism& attention,
+              NormOptions norm)
+      : inner_(std::move(inner)), attention_(attention), norm_(norm) {}
+
+  size_t length() const override { return inner_->length(); }
+  size_t bytes() const override { return inner_->bytes() + queries_.size() + keys_.size(); }
+  void append_and_attend(const AttentionInputs& inputs, AnyView3 out, ThreadTeam& team) override;
+  void truncate(size_t length) override { inner_->truncate(length); }
+  std::unique_ptr<AttentionCache> fork() const override {
+    return std::make_unique<NormedCache>(inner_->fork(), attention_, norm_);
+  }
+  std::optional<AttentionStatistics> statistics() const override { return inner_->statistics(); }
+
+ private:
+  AnyView3 normed(const AnyView3& x, View1<const float> weight, AlignedBuffer& buffer,
+                  ThreadTeam& team);
+
+  std::unique_ptr<AttentionCache> inner_;
+  const AttentionMechanism& attention_;
+  NormOptions norm_;
+  AlignedBuffer queries_, keys_, scratch_;  // grow to what the largest call so far needed
+};
+
+AnyView3 NormedCache::normed(const AnyView3& x, View1<const float> weight, AlignedBuffer& buffer,
+                             ThreadTeam& team) {
+  const size_t bytes = x.tokens * x.heads * x.dim * dtype_size(x.dtype);
+  if (buffer.size() < bytes) buffer = AlignedBuffer(bytes);
+  AnyView3 y = rows_of(buffer, x.dtype, x.heads, x.dim);
+  y.tokens = x.tokens;
+  normalise_heads({weight, norm_}, x, y, scratch_.as<float>().data(), team);
+  return y;
+}
+
+void NormedCache::append_and_attend(const AttentionInputs& inputs, AnyView3 out, ThreadTeam& team) {
+  constexpr std::string_view kDoing = "appending to an attention cache";
+  const AttentionGeometry& g = attention_.geometry();
+  check_queries_keys_values(kDoing, g, inputs);
+  check_parameters(kDoing, attention_.parameters(), inputs.parameters);
+  const size_t bytes = head_norm_scratch(g.head_dim) * sizeof(float) * team.size();
+  if (scratch_.size() < bytes) scratch_ = AlignedBuffer(bytes);
+  AttentionInputs compared = inputs;
+  compared.q = normed(inputs.q, inputs.parameters[0], queries_, team);
+  compared.k = normed(inputs.k, inputs.parameters[1], keys_, team);
+  inner_->append_and_attend(compared, out, team);
+}
+
 }  // namespace
 
 std::unique_ptr<AttentionCache> SoftmaxAttention::make_cache(size_t capacity, DType dtype) const {
   auto cache = std::make_unique<SoftmaxCache>(KeyValueCache(core_, capacity, dtype), slopes_);
+  if (options_.qk_norm)
+    return std::make_unique<NormedCache>(std::move(cache), *this, norm_options());
   if (options_.qk_conv == 0) return cache;
   return std::make_unique<ConvolvedCache>(std::move(cache), *this, options_.qk_conv, capacity,
                                           dtype);

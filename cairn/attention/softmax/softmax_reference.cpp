@@ -1,4 +1,6 @@
 // The definition of the room's options around softmax_reference_*, in float64.
+#include <cmath>
+
 #include "cairn/attention/softmax/softmax.h"
 
 namespace cairn {
@@ -27,6 +29,41 @@ struct ReferenceConvolution {
   }
 };
 
+// RMSNorm of rows [n, dim] with the gain offset + weight.
+struct ReferenceNorm {
+  const std::vector<double>& weight;
+  double eps, offset;
+
+  double inverse_rms(const double* row) const {
+    double squares = 0;
+    for (size_t i = 0; i < weight.size(); ++i) squares += row[i] * row[i];
+    return 1 / std::sqrt(squares / static_cast<double>(weight.size()) + eps);
+  }
+  std::vector<double> forward(const std::vector<double>& x) const {
+    std::vector<double> y(x.size());
+    for (size_t at = 0; at < x.size(); at += weight.size()) {
+      const double r = inverse_rms(&x[at]);
+      for (size_t i = 0; i < weight.size(); ++i) y[at + i] = (offset + weight[i]) * x[at + i] * r;
+    }
+    return y;
+  }
+  // Turns dy into dx and returns the gradient of the weight.
+  std::vector<double> backward(const std::vector<double>& x, std::vector<double>& dy) const {
+    std::vector<double> dweight(weight.size());
+    for (size_t at = 0; at < x.size(); at += weight.size()) {
+      const double r = inverse_rms(&x[at]);
+      double mean = 0;
+      for (size_t i = 0; i < weight.size(); ++i)
+        mean += (offset + weight[i]) * dy[at + i] * x[at + i] / static_cast<double>(weight.size());
+      for (size_t i = 0; i < weight.size(); ++i) {
+        dweight[i] += dy[at + i] * x[at + i] * r;
+        dy[at + i] = r * ((offset + weight[i]) * dy[at + i] - x[at + i] * r * r * mean);
+      }
+    }
+    return dweight;
+  }
+};
+
 }  // namespace
 
 std::vector<double> SoftmaxAttention::reference_potentials(size_t tokens) const {
@@ -35,9 +72,16 @@ std::vector<double> SoftmaxAttention::reference_potentials(size_t tokens) const 
   return potentials;
 }
 
-AttentionMechanism::Reference SoftmaxAttention::reference_convolved(
+AttentionMechanism::Reference SoftmaxAttention::reference_compared(
     const Reference& inputs, const TokenLayout& layout) const {
   Reference in = inputs;
+  if (options_.qk_norm) {
+    const auto norm = [&](size_t which) {
+      return ReferenceNorm{inputs.parameters[which], options_.qk_norm_eps, options_.qk_norm_offset};
+    };
+    in.q = norm(0).forward(inputs.q);
+    in.k = norm(1).forward(inputs.k);
+  }
   if (options_.qk_conv == 0) return in;
   const auto convolution = [&](size_t heads) {
     return ReferenceConvolution{options_.qk_conv, heads * geometry_.head_dim, layout};
@@ -47,8 +91,16 @@ AttentionMechanism::Reference SoftmaxAttention::reference_convolved(
   return in;
 }
 
-AttentionMechanism::Reference SoftmaxAttention::reference_convolved_back(
-    const Reference& inputs, const TokenLayout& layout, Reference gradients) const {
+AttentionMechanism::Reference SoftmaxAttention::reference_compared_back(const Reference& inputs,
+                                                                        const TokenLayout& layout,
+                                                                        Reference gradients) const {
+  if (options_.qk_norm) {
+    const auto norm = [&](size_t which) {
+      return ReferenceNorm{inputs.parameters[which], options_.qk_norm_eps, options_.qk_norm_offset};
+    };
+    gradients.parameters = {norm(0).backward(inputs.q, gradients.q),
+                            norm(1).backward(inputs.k, gradients.k)};
+  }
   if (options_.qk_conv == 0) return gradients;
   const auto back = [&](size_t heads, const std::vector<double>& x, const std::vector<double>& taps,
                         std::vector<double>& dx) {
@@ -70,16 +122,16 @@ AttentionMechanism::Reference SoftmaxAttention::reference_convolved_back(
 std::vector<double> SoftmaxAttention::reference_forward(const Reference& inputs,
                                                         const TokenLayout& layout) const {
   const auto potentials = reference_potentials(layout.offsets[layout.offsets.size - 1]);
-  return softmax_reference_forward(core_, reference_convolved(inputs, layout),
+  return softmax_reference_forward(core_, reference_compared(inputs, layout),
                                    core_.biased ? potentials.data() : nullptr, layout);
 }
 
 AttentionMechanism::Reference SoftmaxAttention::reference_backward(
     const Reference& inputs, const TokenLayout& layout, std::span<const double> dout) const {
   const auto potentials = reference_potentials(layout.offsets[layout.offsets.size - 1]);
-  return reference_convolved_back(
+  return reference_compared_back(
       inputs, layout,
-      softmax_reference_backward(core_, reference_convolved(inputs, layout),
+      softmax_reference_backward(core_, reference_compared(inputs, layout),
                                  core_.biased ? potentials.data() : nullptr, layout, dout,
                                  nullptr));
 }

@@ -1,0 +1,51 @@
+// What the config.json files of decoder families say in the same words, read and written in one
+// place. Each family adds its own keys in its own file.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cairn/model/architecture.h"
+
+namespace cairn {
+
+// What transformers assumes where a file is silent; differs between families.
+struct DecoderDefaults {
+  double rope_theta = 10000;
+  double rms_norm_eps = 1e-6;
+  size_t context_length = 2048;
+  bool tie_embeddings = false;
+};
+
+// Sizes, norms, tied head, rotary positions and special tokens. Throws Error (data) naming the
+// field. `architecture` is left to the family.
+ModelConfig read_decoder(const JsonField& config, const DecoderDefaults& defaults);
+
+// The same, and what every family writes: {"architectures": [class_name], "model_type": type, ...}.
+// Rotary positions are left out; see write_rope.
+Json write_decoder(const ModelConfig& config, std::string_view class_name, std::string_view type,
+                   DType dtype);
+
+// Rotary positions: "rope_theta" and "rope_scaling", or "rope_parameters" as newer files have it,
+// into options of softmax attention.
+AttentionOptions read_rope(const JsonField& config, double default_theta);
+// Adds them to `config`; false when `options` say more than those keys can.
+bool write_rope(const AttentionOptions& options, Json& config);
+
+// Throws the field's error unless it is absent, null or one of the values that change nothing.
+void require_absent(const JsonField& config, const char* key);
+void require_false(const JsonField& config, const char* key);
+bool read_flag(const JsonField& config, const char* key, bool otherwise);
+double read_number(const JsonField& config, const char* key, double otherwise);
+size_t read_size(const JsonField& config, const char* key, size_t otherwise);
+
+// "hidden_act" or "hidden_activation" as a gate.
+Gate read_gate(const JsonField& config, Gate otherwise);
+
+// Layers that attend through a sliding window, from "layer_types" ("sliding_attention" or
+// "full_attention" each); empty when there is no such key.
+std::vector<uint8_t> read_layer_types(const JsonField& config, size_t layers);
+Json write_layer_types(const ModelConfig& config);
+
+}  // namespace cairn

@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""Makes tests/golden/models: tiny random models of each family, and the logits and gradients that
+Hugging Face transformers gives for them.
+
+Needs torch and transformers; the tests need only what this leaves behind, a folder a model with
+config.json, model.safetensors and expected.safetensors: tokens [n], logits [n, vocab_size], and
+gradients [tensors, 3] of the summed cross-entropy of each next token. Of a gradient g, for the
+tensors in the order of their names: its norm, g . w with the weights w, and g . cos(0, 1, 2, ...).
+
+  python tests/golden/make_model_golden.py [NAME...]
+"""
+
+import pathlib
+import sys
+
+import torch
+import transformers
+from safetensors.torch import save_file
+
+FOLDER = pathlib.Path(__file__).parent / "models"
+TOKENS = 40
+SIZES = dict(
+    vocab_size=64,
+    hidden_size=24,
+    intermediate_size=40,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=128,
+    bos_token_id=1,
+    eos_token_id=2,
+)
+LLAMA3 = dict(
+    rope_type="llama3",
+    rope_theta=10000.0,
+    factor=4.0,
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=32,
+)
+YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32)
+
+# Name: class, and what differs from SIZES. Each turns on everything that its family can have.
+MODELS = {
+    "llama": ("Llama", dict(tie_word_embeddings=True, rms_norm_eps=1e-5)),
+    "llama-untied": (
+        "Llama",
+        dict(
+            num_attention_heads=3,
+            num_key_value_heads=1,
+            head_dim=16,
+            tie_word_embeddings=False,
+            rope_theta=500000.0,
+        ),
+    ),
+    "llama-biases": ("Llama", dict(attention_bias=True, mlp_bias=True, rope_parameters=LLAMA3)),
+    "llama-linear": (
+        "Llama",
+        dict(rope_parameters=dict(rope_type="linear", rope_theta=10000.0, factor=2.0)),
+    ),
+    "llama-yarn": ("Llama", dict(rope_parameters=YARN)),
+    "mistral": ("Mistral", dict(sliding_window=8, head_dim=8)),
+    "granite": (
+        "Granite",
+        dict(
+            embedding_multiplier=3.0,
+            attention_multiplier=0.25,
+            residual_multiplier=0.4,
+            logits_scaling=2.0,
+            tie_word_embeddings=True,
+        ),
+    ),
+    "qwen2": ("Qwen2", dict(use_sliding_window=True, sliding_window=8, max_window_layers=1)),
+    "qwen3": ("Qwen3", dict(head_dim=16, attention_bias=True, tie_word_embeddings=True)),
+    "phi3": ("Phi3", dict(pad_token_id=0, sliding_window=None)),
+    "gemma3": (
+        "Gemma3",
+        dict(
+            head_dim=16,
+            num_hidden_layers=3,
+            sliding_window=8,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+            query_pre_attn_scalar=20,
+            pad_token_id=0,
+        ),
+    ),
+}
+CONFIGS = {"Gemma3": "Gemma3TextConfig"}
+
+
+def random_model(family: str, options: dict, seed: int):
+    """A model whose weights are large enough that every part of it shows in the logits."""
+    torch.manual_seed(seed)
+    config = getattr(transformers, CONFIGS.get(family, family + "Config"))(
+        attn_implementation="eager", **{**SIZES, **options}
+    )
+    model = getattr(transformers, family + "ForCausalLM")(config).float().eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 1:
+                parameter.normal_(0.0 if "bias" in name or family == "Gemma3" else 1.0, 0.2)
+            elif "embed" in name or "lm_head" in name:
+                parameter.normal_(0.0, 0.5)
+            else:
+                parameter.normal_(0.0, 1.5 / parameter.shape[1] ** 0.5)
+    return model
+
+
+def gradient_marks(model, tokens) -> torch.Tensor:
+    model.zero_grad()
+    logits = model(tokens[None]).logits[0]
+    torch.nn.functional.cross_entropy(logits[:-1], tokens[1:], reduction="sum").backward()
+    marks = []
+    for _, parameter in sorted(model.named_parameters()):
+        gradient = parameter.grad.flatten()
+        wave = torch.cos(torch.arange(len(gradient), dtype=torch.float64))
+        marks.append([gradient.norm(), gradient @ parameter.detach().flatten(), gradient @ wave])
+    return torch.tensor(marks, dtype=torch.float32)
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(MODELS)
+    for seed, (name, (family, options)) in enumerate(MODELS.items()):
+        if name not in wanted:
+            continue
+        model = random_model(family, options, seed)
+        folder = FOLDER / name
+        model.save_pretrained(folder)
+        tokens = torch.randint(3, model.config.vocab_size, (TOKENS,))  # 0 may be padding
+        # The reference sums in float64, so that all of a difference is ours.
+        with torch.no_grad():
+            logits = model.double()(tokens[None]).logits[0].float()
+        save_file(
+            {
+                "tokens": tokens.to(torch.int32),
+                "logits": logits.contiguous(),
+                "gradients": gradient_marks(model, tokens),
+            },
+            folder / "expected.safetensors",
+        )
+        print(name, sum(p.stat().st_size for p in folder.iterdir()), "bytes, logits within",
+              float(logits.abs().max()))
+
+
+if __name__ == "__main__":
+    main()
