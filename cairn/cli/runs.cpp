@@ -177,7 +177,8 @@ int run_compare(const Options& options) {
 // Runs below each parent, by canonical path; those whose parent is not among them are roots.
 class RunTree {
  public:
-  explicit RunTree(const std::vector<RunSummary>& runs) : runs_(runs) {
+  // `runs` must outlive it.
+  explicit RunTree(const std::vector<RunSummary>& runs) {
     std::set<Path> known;
     for (const RunSummary& run : runs) known.insert(place(run.folder.root));
     for (const RunSummary& run : runs) {
@@ -220,7 +221,6 @@ class RunTree {
     }
   }
 
-  const std::vector<RunSummary>& runs_;
   std::map<Path, std::vector<const RunSummary*>> children_;
 };
 
