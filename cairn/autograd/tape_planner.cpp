@@ -173,10 +173,12 @@ void Tape::Planner::place_weight_gradients() {
         {.bytes = tape.gradient_bytes_, .first = 0, .last = end, .fixed = true});
   if (tape.gradients_ != Gradients::replaced) return;
   std::vector<GradientRange> born;
+  size_t named = 0;
   for (size_t op = operations; op-- > 0;) {
     for (const GradientRange& range : tape.steps_[op].uses.weights) {
       if (std::find(born.begin(), born.end(), range) != born.end()) continue;  // a tied weight
       born.push_back(range);
+      named += align_up(range.size, kAlignment);
       full_intervals.push_back({.bytes = range.size,
                                 .first = backward_first(op),
                                 .last = end,
@@ -187,6 +189,11 @@ void Tape::Planner::place_weight_gradients() {
             op, GradientRange{range.begin + begin, std::min(kClearedAtOnce, range.size - begin)});
     }
   }
+  if (named != tape.gradient_bytes_)
+    throw Error({.doing = "planning a tape that replaces gradients",
+                 .expected = "operations that name the gradients of all weights, " +
+                             std::to_string(tape.gradient_bytes_) + " bytes",
+                 .found = std::to_string(named)});
 }
 
 void Tape::Planner::mark_adding() {
