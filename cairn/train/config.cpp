@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "cairn/base/cpu.h"
 #include "cairn/base/error.h"
@@ -242,6 +243,12 @@ void ConfigReader::check_attention() const {
   }
 }
 
+// One over the root of what a weight's sum runs over keeps the size of activations, whatever the
+// width; 0.02, usual for wide models, starts narrow ones so quietly that they learn late.
+double default_init_std(uint64_t hidden_size) {
+  return std::max(0.02, 1 / std::sqrt(static_cast<double>(hidden_size)));
+}
+
 // Two of the three give the third; fewer are filled with what is usual.
 void ConfigReader::complete_batch() {
   TrainConfig::BatchSection& b = config_.batch;
@@ -290,6 +297,10 @@ void ConfigReader::complete_model() {
            std::to_string(m.kv_heads));
   derive("model.intermediate_size", m.intermediate_size, (m.hidden_size * 8 / 3 + 31) / 32 * 32);
   derive("model.context_length", m.context_length, config_.batch.seq_len);
+  if (m.init_std == 0) {
+    m.init_std = default_init_std(m.hidden_size);
+    derived("model.init_std");
+  }
   if (config_.batch.seq_len > m.context_length)
     refuse("batch.seq_len", fmt::format("at most model.context_length = {}", m.context_length),
            std::to_string(config_.batch.seq_len), "raise model.context_length, or train on less");

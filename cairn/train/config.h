@@ -34,7 +34,7 @@ struct TrainConfig {
     uint64_t intermediate_size = 0;  // 0: 8/3 of hidden_size, rounded up to a multiple of 32
     uint64_t context_length = 0;     // 0: batch.seq_len
     double rms_norm_eps = 1e-5;
-    double init_std = 0.02;
+    double init_std = 0;  // 0: 1 / sqrt(hidden_size), but not below 0.02
     bool tie_embeddings = true;
     AttentionOptions attention;  // model.attention.KEY; the mechanism checks its own keys.
                                  // model.attention = WORD is short for ...mechanism = WORD

@@ -32,9 +32,10 @@ void add_model_keys(TrainConfig::ModelSection& m, std::vector<ConfigKey>& keys) 
                   .high = 1,
                   .fixed = true});
   keys.push_back({.name = "model.init_std",
-                  .does = "standard deviation of the first weights",
+                  .does = "standard deviation of the first weights; 0: 1 / sqrt(hidden_size), but "
+                          "not below 0.02",
                   .target = &m.init_std,
-                  .low = 1e-6,
+                  .low = 0,
                   .high = 10,
                   .fixed = true});
   keys.push_back({.name = "model.tie_embeddings",

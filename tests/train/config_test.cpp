@@ -27,6 +27,18 @@ TEST(TrainConfig, CommandLineWinsOverFileAndFileOverDefaults) {
   EXPECT_EQ(c.origins.count("optim.beta1"), 0U);
 }
 
+TEST(TrainConfig, WeightsOfNarrowModelsStartLarger) {
+  const auto derived = [](const std::vector<std::string>& overrides) {
+    const TrainConfig c = parse(kMinimal, overrides);
+    EXPECT_EQ(c.origins.at("model.init_std"), Origin::derived);
+    return c.model.init_std;
+  };
+  EXPECT_DOUBLE_EQ(derived({"model.hidden_size=64", "model.heads=4"}), 0.125);
+  EXPECT_DOUBLE_EQ(derived({"model.hidden_size=400", "model.heads=4"}), 0.05);
+  EXPECT_DOUBLE_EQ(derived({"model.hidden_size=4096", "model.heads=32"}), 0.02);
+  EXPECT_EQ(parse(kMinimal, {"model.init_std=0.01"}).model.init_std, 0.01);
+}
+
 TEST(TrainConfig, UnderstandsUnits) {
   const TrainConfig c =
       parse("[data]\nfolder = \"d\"\n",

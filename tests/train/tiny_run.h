@@ -95,7 +95,8 @@ class CountingSource final : public BatchSource {
 
 inline TrainConfig tiny_config(const std::vector<std::string>& overrides = {}) {
   return parse_config(
-      "[model]\nhidden_size = 16\nlayers = 2\nheads = 2\nkv_heads = 1\nintermediate_size = 32\n"
+      "[model]\nhidden_size = 16\nlayers = 2\nheads = 2\nkv_heads = 1\nintermediate_size = "
+      "32\ninit_std = 0.02\n"
       "[batch]\ntokens_per_step = 64\nmicro_batch = 2\nseq_len = 16\n"
       "[optim]\nlr = 0.01\n[run]\nsteps = 12\nprecision = \"f32\"\n"
       "[checkpoint]\nevery = 4\n[eval]\nevery = 6\nwindows = 5\n[log]\ntensorboard = false\n",
