@@ -15,12 +15,16 @@ std::vector<uint64_t> shard_sizes(const TokenStream& stream) {
   return sizes;
 }
 
-Batch empty_batch(size_t sequences, size_t length) {
-  Batch batch{.sequences = sequences, .length = length};
-  batch.tokens.reserve(sequences * length);
+void clear_batch(Batch& batch, size_t sequences, size_t length) {
+  batch.sequences = sequences;
+  batch.length = length;
+  for (std::vector<int32_t>* part :
+       {&batch.tokens, &batch.targets, &batch.positions, &batch.offsets})
+    part->clear();
+  batch.tokens.reserve(sequences * length + 1);  // the last sequence is read with its last target
   batch.targets.reserve(sequences * length);
   batch.positions.reserve(sequences * length);
-  return batch;
+  batch.offsets.reserve(sequences * length + 1);  // a document may be one token long
 }
 
 }  // namespace
@@ -32,11 +36,13 @@ BatchMaker::BatchMaker(const TokenStream& stream, const LoaderOptions& options)
 
 void BatchMaker::add_sequence(const SamplePlace& place, Batch& batch) const {
   const Shard& shard = stream_.shard(place.shard);
-  std::vector<int32_t> tokens(options_.length + 1);
+  const size_t first = batch.tokens.size();
+  const auto begin = static_cast<int32_t>(first);
+  batch.tokens.resize(first + options_.length + 1);
+  const std::span tokens = std::span(batch.tokens).subspan(first);
   shard.read(place.offset, tokens);
-  const auto begin = static_cast<int32_t>(batch.tokens.size());
-  batch.tokens.insert(batch.tokens.end(), tokens.begin(), tokens.end() - 1);
   batch.targets.insert(batch.targets.end(), tokens.begin() + 1, tokens.end());
+  batch.tokens.pop_back();
   batch.offsets.push_back(begin);
 
   const auto starts = shard.document_starts();
@@ -53,15 +59,26 @@ void BatchMaker::add_sequence(const SamplePlace& place, Batch& batch) const {
 }
 
 Batch BatchMaker::batch(uint64_t index) const {
-  Batch batch = empty_batch(options_.sequences, options_.length);
+  Batch made;
+  batch(index, made);
+  return made;
+}
+
+Batch BatchMaker::empty_batch() const {
+  Batch batch;
+  clear_batch(batch, options_.sequences, options_.length);
+  return batch;
+}
+
+void BatchMaker::batch(uint64_t index, Batch& out) const {
+  clear_batch(out, options_.sequences, options_.length);
   const uint64_t first = index * options_.sequences;
   for (size_t i = 0; i < options_.sequences; ++i) {  // all reads are under way before the first
     const SamplePlace place = sampler_.place(first + i);
     stream_.shard(place.shard).will_need(place.offset, options_.length + 1);
   }
-  for (size_t i = 0; i < options_.sequences; ++i) add_sequence(sampler_.place(first + i), batch);
-  batch.offsets.push_back(static_cast<int32_t>(batch.tokens.size()));
-  return batch;
+  for (size_t i = 0; i < options_.sequences; ++i) add_sequence(sampler_.place(first + i), out);
+  out.offsets.push_back(static_cast<int32_t>(out.tokens.size()));
 }
 
 std::vector<std::string> BatchMaker::files(uint64_t index) const {
@@ -79,7 +96,10 @@ std::vector<std::string> BatchMaker::files(uint64_t index) const {
 }
 
 DataLoader::DataLoader(const BatchMaker& maker, uint64_t first_batch)
-    : maker_(maker), next_index_(first_batch), thread_([this] { work(); }) {}
+    : maker_(maker), next_index_(first_batch) {
+  for (int i = 0; i < 2; ++i) spares_.push_back(maker_.empty_batch());
+  thread_ = std::thread([this] { work(); });
+}
 
 DataLoader::~DataLoader() {
   {
@@ -104,6 +124,12 @@ Batch DataLoader::next() {
   return batch;
 }
 
+void DataLoader::recycle(Batch&& used) {
+  if (used.tokens.empty()) return;
+  const std::lock_guard lock(mutex_);
+  if (spares_.size() < spares_.capacity()) spares_.push_back(std::move(used));
+}
+
 void DataLoader::work() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
@@ -112,11 +138,15 @@ void DataLoader::work() {
       continue;
     }
     const uint64_t index = next_index_;
-    lock.unlock();
     Batch batch;
+    if (!spares_.empty()) {
+      batch = std::move(spares_.back());
+      spares_.pop_back();
+    }
+    lock.unlock();
     std::exception_ptr error;
     try {
-      batch = maker_.batch(index);
+      maker_.batch(index, batch);
     } catch (...) {
       error = std::current_exception();
     }

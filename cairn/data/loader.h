@@ -32,6 +32,9 @@ class BatchMaker {
 
   const Sampler& sampler() const { return sampler_; }
   Batch batch(uint64_t index) const;
+  // The same in the memory of `out`: allocates nothing when that came from empty_batch().
+  void batch(uint64_t index, Batch& out) const;
+  Batch empty_batch() const;
   // The files that batch `index` was cut from, each once: for reports.
   std::vector<std::string> files(uint64_t index) const;
 
@@ -54,6 +57,9 @@ class DataLoader {
 
   // The next batch. Rethrows what went wrong while it was made, naming the shard.
   Batch next();
+  // Gives back the memory of a batch that is no longer wanted: a later one is made in it, so that
+  // taking and giving back in turns allocates nothing.
+  void recycle(Batch&& used);
   // Index of the batch that next() gives: what a checkpoint keeps.
   uint64_t next_index() const { return next_index_; }
   // Seconds that next() has waited so far.
@@ -70,6 +76,7 @@ class DataLoader {
   bool ready_ = false;
   bool stopping_ = false;
   Batch batch_;
+  std::vector<Batch> spares_;  // the caller holds one batch at a time: two are enough
   std::exception_ptr error_;
   std::thread thread_;
 };

@@ -7,7 +7,6 @@
 #include <atomic>
 #include <bit>
 #include <chrono>
-#include <utility>
 
 #include "cairn/base/error.h"
 #include "cairn/base/log.h"
@@ -27,6 +26,8 @@ constexpr std::array<uint32_t, 256> make_crc_table() {
 }
 
 constexpr std::array<uint32_t, 256> kCrcTable = make_crc_table();
+
+constexpr size_t kBuffered = size_t{1} << 16;  // bytes of events that wait for the file
 
 template <class Word>
 void put_word(std::string& out, Word word) {  // little-endian
@@ -60,15 +61,41 @@ void put_bytes(std::string& out, uint32_t field, std::string_view bytes) {
 }
 
 // Wall time and step; protobuf leaves a zero step out.
-std::string event_head(double wall_time, int64_t step) {
-  std::string out;
+void put_event_head(std::string& out, double wall_time, int64_t step) {
   put_tag(out, 1, kFixed64);
   put_word(out, std::bit_cast<uint64_t>(wall_time));
   if (step != 0) {
     put_tag(out, 2, kVarint);
     put_varint(out, static_cast<uint64_t>(step));
   }
-  return out;
+}
+
+size_t varint_size(uint64_t value) {
+  size_t bytes = 1;
+  while ((value >>= 7) != 0) ++bytes;
+  return bytes;
+}
+
+// Messages inside messages open with their size, so it is worked out first.
+void put_scalar_event(std::string& out, double wall_time, int64_t step, std::string_view tag,
+                      float value) {
+  const size_t scalar = 1 + varint_size(tag.size()) + tag.size() + 1 + sizeof value;
+  put_event_head(out, wall_time, step);
+  put_tag(out, 5, kBytes);
+  put_varint(out, 1 + varint_size(scalar) + scalar);
+  put_tag(out, 1, kBytes);
+  put_varint(out, scalar);
+  put_bytes(out, 1, tag);
+  put_tag(out, 2, kFixed32);
+  put_word(out, std::bit_cast<uint32_t>(value));
+}
+
+void put_record(std::string& out, std::string_view payload) {
+  const size_t begin = out.size();
+  put_word(out, uint64_t{payload.size()});
+  put_masked_crc(out, std::string_view(out).substr(begin));
+  out += payload;
+  put_masked_crc(out, payload);
 }
 
 double now() {
@@ -99,34 +126,26 @@ uint32_t crc32c(std::string_view bytes) {
 
 std::string tfrecord(std::string_view payload) {
   std::string out;
-  out.reserve(payload.size() + 16);
-  put_word(out, uint64_t{payload.size()});
-  put_masked_crc(out, std::string(out));
-  out += payload;
-  put_masked_crc(out, payload);
+  put_record(out, payload);
   return out;
 }
 
 std::string version_event(double wall_time) {
-  std::string out = event_head(wall_time, 0);
+  std::string out;
+  put_event_head(out, wall_time, 0);
   put_bytes(out, 3, "brain.Event:2");
   return out;
 }
 
 std::string scalar_event(double wall_time, int64_t step, std::string_view tag, float value) {
-  std::string scalar;
-  put_bytes(scalar, 1, tag);
-  put_tag(scalar, 2, kFixed32);
-  put_word(scalar, std::bit_cast<uint32_t>(value));
-  std::string summary;
-  put_bytes(summary, 1, scalar);
-  std::string out = event_head(wall_time, step);
-  put_bytes(out, 5, summary);
+  std::string out;
+  put_scalar_event(out, wall_time, step, tag, value);
   return out;
 }
 
 std::string start_event(double wall_time, int64_t step) {
-  std::string out = event_head(wall_time, step);
+  std::string out;
+  put_event_head(out, wall_time, step);
   put_bytes(out, 7, "\x08\x01");  // SessionLog {1: status = START}
   return out;
 }
@@ -135,8 +154,10 @@ TensorBoardWriter::TensorBoardWriter(const Path& folder, int64_t first_step) {
   make_folders(folder);
   path_ = event_path(folder);
   writer_.emplace(path_);
+  for (std::string* part : {&buffer_, &sending_}) part->reserve(2 * kBuffered);
   const double time = now();
-  buffer_ = tfrecord(version_event(time)) + tfrecord(start_event(time, first_step));
+  put_record(buffer_, version_event(time));
+  put_record(buffer_, start_event(time, first_step));
   flush();
 }
 
@@ -149,15 +170,18 @@ TensorBoardWriter::~TensorBoardWriter() {
 }
 
 void TensorBoardWriter::scalar(std::string_view tag, int64_t step, double value) {
-  buffer_ += tfrecord(scalar_event(now(), step, tag, static_cast<float>(value)));
-  if (buffer_.size() > (size_t{1} << 16)) flush();
+  payload_.clear();
+  put_scalar_event(payload_, now(), step, tag, static_cast<float>(value));
+  put_record(buffer_, payload_);
+  if (buffer_.size() > kBuffered) flush();
 }
 
 void TensorBoardWriter::flush() {
   if (!writer_) return;
   // Dropped first: after a failed write the file may hold a part, and another try would garble it.
-  const std::string ready = std::exchange(buffer_, {});
-  writer_->write(ready);
+  sending_.swap(buffer_);
+  buffer_.clear();
+  writer_->write(sending_);
 }
 
 void TensorBoardWriter::close() {

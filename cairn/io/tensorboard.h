@@ -38,7 +38,7 @@ class TensorBoardWriter {
   TensorBoardWriter(const TensorBoardWriter&) = delete;
   TensorBoardWriter& operator=(const TensorBoardWriter&) = delete;
 
-  // Steps must not fall within one tag. Buffered; the wall time is now.
+  // Steps must not fall within one tag. Buffered, without allocating; the wall time is now.
   void scalar(std::string_view tag, int64_t step, double value);
   // Hands everything so far to the operating system. Throws Error (failed).
   void flush();
@@ -49,7 +49,9 @@ class TensorBoardWriter {
  private:
   Path path_;
   std::optional<FileWriter> writer_;
-  std::string buffer_;
+  // Events that wait, those on their way to the file, and the one being made: kept for their
+  // memory.
+  std::string buffer_, sending_, payload_;
 };
 
 }  // namespace cairn

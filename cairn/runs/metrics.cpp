@@ -1,5 +1,8 @@
 #include "cairn/runs/metrics.h"
 
+#include <array>
+#include <charconv>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "cairn/base/error.h"
@@ -29,6 +32,26 @@ std::vector<Line> parse_lines(std::string_view text, const Path& file) {
   return lines;
 }
 
+// As the JSON writer would: the shortest digits that read back as the same number, with a point
+// when it is no integer; null for what JSON has no number for.
+void append_number(std::string& out, const std::variant<int64_t, double>& value) {
+  std::array<char, 32> text;
+  char* const end = text.data() + text.size();
+  if (const int64_t* whole = std::get_if<int64_t>(&value)) {
+    out.append(text.data(), std::to_chars(text.data(), end, *whole).ptr);
+    return;
+  }
+  const double number = std::get<double>(value);
+  if (!std::isfinite(number)) {
+    out += "null";
+    return;
+  }
+  const std::string_view digits(
+      text.data(), static_cast<size_t>(std::to_chars(text.data(), end, number).ptr - text.data()));
+  out += digits;
+  if (digits.find_first_of(".e") == std::string_view::npos) out += ".0";
+}
+
 Path orphan_path(const Path& file) {
   for (int n = 1;; ++n) {
     Path path = file.string() + ".orphan-" + std::to_string(n);
@@ -40,6 +63,22 @@ Path orphan_path(const Path& file) {
 
 void MetricsLog::write(const Json& record) {
   writer_.write(json_line(record));
+}
+
+void MetricsLog::write(std::initializer_list<MetricField> fields) {
+  line_.clear();
+  line_ += '{';
+  for (const MetricField& field : fields) {
+    if (line_.size() > 1) line_ += ',';
+    line_ += '"';
+    line_ += field.name;
+    line_ += '"';
+    line_ += ':';
+    append_number(line_, field.value);
+  }
+  line_ += '}';
+  line_ += '\n';
+  writer_.write(line_);
 }
 
 std::vector<Json> read_metrics(const Path& file) {

@@ -4,9 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <variant>
 #include <vector>
 
 #include "cairn/base/file.h"
@@ -14,15 +17,31 @@
 
 namespace cairn {
 
+// One number of a line.
+struct MetricField {
+  template <class Number>
+  MetricField(std::string_view field, Number number) : name(field) {
+    if constexpr (std::is_integral_v<Number>)
+      value = static_cast<int64_t>(number);
+    else
+      value = double{number};
+  }
+  std::string_view name;  // plain ASCII
+  std::variant<int64_t, double> value;
+};
+
 // Appends lines. Each line reaches the operating system before write() returns, so that a killed
 // process loses none.
 class MetricsLog {
  public:
   explicit MetricsLog(const Path& file) : writer_(file, FileWriter::Mode::append) {}
   void write(const Json& record);  // Error (failed) when the disk refuses
+  // The same for numbers alone, for every step: allocates nothing once lines have their length.
+  void write(std::initializer_list<MetricField> fields);
 
  private:
   FileWriter writer_;
+  std::string line_;
 };
 
 // Lines of `file` in order; a torn last line is left out. Empty when there is no file. Throws

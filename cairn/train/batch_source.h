@@ -25,6 +25,8 @@ class BatchSource {
   // micro-batch.
   virtual void seek(uint64_t first) = 0;
   virtual Batch next() = 0;
+  // Gives back the memory of a batch that next() gave, for a later one.
+  virtual void recycle(Batch&& /*used*/) {}
   // The files that samples first ... first + count - 1 come from, each once, for messages.
   virtual std::vector<std::string> files(uint64_t first, uint64_t count) const = 0;
 

@@ -52,6 +52,10 @@ Batch DatasetSource::next() {
   return loader_->next();
 }
 
+void DatasetSource::recycle(Batch&& used) {
+  if (loader_) loader_->recycle(std::move(used));
+}
+
 std::vector<std::string> DatasetSource::files(uint64_t first, uint64_t count) const {
   std::vector<std::string> all;
   std::set<std::string> seen;

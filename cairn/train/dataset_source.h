@@ -25,6 +25,7 @@ class DatasetSource final : public BatchSource {
   uint64_t fingerprint() const override { return fingerprint_; }
   void seek(uint64_t first) override;
   Batch next() override;
+  void recycle(Batch&& used) override;
   std::vector<std::string> files(uint64_t first, uint64_t count) const override;
   uint64_t held_out_windows() const override;
   Batch held_out(uint64_t first, uint64_t count) const override;

@@ -41,12 +41,14 @@ double Reporter::tokens_per_second() const {
 }
 
 void Reporter::step(const TrainState& state, const StepReport& report, double total) {
+  const auto begin = std::chrono::steady_clock::now();
   if (step_seconds_.size() == kSpeedWindow) step_seconds_.erase(step_seconds_.begin());
   step_seconds_.push_back(report.total);
   // A time budget needs every position to resume exactly.
   const bool wanted = config_.run.time.seconds > 0 || state.step % config_.log.every == 0;
   if (wanted) write_step(state, report);
   if (line_.due()) line_.show(progress_text(state, report, total));
+  log_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
 void Reporter::write_step(const TrainState& state, const StepReport& report) {
@@ -70,6 +72,7 @@ void Reporter::write_step(const TrainState& state, const StepReport& report) {
                   {"data_ms", milliseconds(report.data)},
                   {"compute_ms", milliseconds(report.compute)},
                   {"optimizer_ms", milliseconds(report.optimizer)},
+                  {"log_ms", milliseconds(log_seconds_)},  // of the step before
                   {"rss_bytes", resident_memory()}});
   if (!board_) return;
   const auto step = static_cast<int64_t>(state.step);

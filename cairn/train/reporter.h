@@ -82,6 +82,7 @@ class Reporter {
   ProgressLine line_;
   std::unique_ptr<TensorBoardWriter> board_;
   std::vector<double> step_seconds_;  // of the last 100 steps
+  double log_seconds_ = 0;            // of the last step's report
 };
 
 }  // namespace cairn

@@ -245,6 +245,7 @@ std::optional<Trainer::Trouble> Trainer::accumulate(StepReport& report, LossSum&
   const uint64_t sequences = config_.batch.micro_batch;
   for (uint64_t micro = 0; micro < config_.batch.accumulation(); ++micro) {
     const double begin = clock_seconds();
+    in_.data.recycle(std::move(batch_));
     batch_ = in_.data.next();
     const double fetched = clock_seconds();
     const LossSum part = network_.forward_backward(batch_);

@@ -152,6 +152,22 @@ TEST_F(LoaderTest, LoaderGivesTheBatchesOfTheMakerFromAnywhere) {
   }
 }
 
+TEST_F(LoaderTest, MakesLaterBatchesInTheMemoryOfThoseGivenBack) {
+  const TokenStream stream(folder_, Split::training);
+  const BatchMaker maker(stream, {.sequences = 2, .length = 16, .seed = 4, .mask_documents = true});
+  DataLoader loader(maker, 0);
+  Batch batch;
+  for (uint64_t i = 0; i < 20; ++i) {
+    loader.recycle(std::move(batch));
+    batch = loader.next();
+    const Batch expected = maker.batch(i);
+    EXPECT_EQ(batch.tokens, expected.tokens);
+    EXPECT_EQ(batch.targets, expected.targets);
+    EXPECT_EQ(batch.offsets, expected.offsets);
+    EXPECT_EQ(batch.positions, expected.positions);
+  }
+}
+
 TEST_F(LoaderTest, AnErrorOfTheThreadReachesTheCaller) {
   {
     std::fstream file(folder_ / "training-00000.tokens",

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <limits>
+
 #include <nlohmann/json.hpp>
 
 #include "cairn/base/error.h"
@@ -35,6 +37,27 @@ class Metrics : public testing::Test {
   }
   Path folder_;
 };
+
+TEST_F(Metrics, NumbersAreWrittenAsTheJsonWriterWritesThem) {
+  const double infinite = std::numeric_limits<double>::infinity();
+  const std::vector<double> values = {0.0,     1.0,     -2.5,        1e-7,
+                                      1.0 / 3, 6.02e23, 123456789.0, infinite};
+  {
+    MetricsLog log(file());
+    for (const double value : values) log.write({{"step", uint64_t{7}}, {"value", value}});
+  }
+  const std::vector<Json> lines = read_metrics(file());
+  ASSERT_EQ(lines.size(), values.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    EXPECT_TRUE(lines[i].at("step").is_number_integer());
+    if (values[i] == infinite) {
+      EXPECT_TRUE(lines[i].at("value").is_null());
+      continue;
+    }
+    EXPECT_TRUE(lines[i].at("value").is_number_float()) << values[i];
+    EXPECT_EQ(lines[i].at("value").get<double>(), values[i]);
+  }
+}
 
 TEST_F(Metrics, ReadBackWhatWasWritten) {
   write_steps(3);
