@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "cairn/base/thread_team.h"
 #include "cairn/cli/verb.h"
+#include "cairn/tensor/dtype.h"
 
 namespace cairn {
 
@@ -13,6 +15,9 @@ extern const Verb kBenchPeakVerb;
 extern const Verb kBenchTrainVerb;
 extern const Verb kBenchAttentionVerb;
 extern const Verb kBenchTokenizerVerb;
+
+// `bench train --products`: prints each product of training with its ratio to one call of oneDNN.
+int run_products(DType dtype, int64_t times, ThreadTeam& team, bool json);
 
 // The middle of some measurements; they are sorted in place. Not empty.
 inline double median(std::vector<double>& values) {
