@@ -78,8 +78,9 @@ struct AttentionMemory {
   size_t workspace = 0;
 };
 
-// What a room that may leave keys unread has read. Counts are of pairs of a query tile and a key
-// tile of one query head in a forward pass, of keys of one key head in a cache.
+// What a room that may leave keys unread has read, summed over query heads. Counts are of pairs of
+// a query tile and a key tile in a forward pass; in a cache of keys, once for each step or, in a
+// prompt, for each tile of queries.
 struct AttentionStatistics {
   uint64_t visible = 0;  // that the causal mask leaves
   uint64_t visited = 0;  // of these, whose scores were computed

@@ -4,6 +4,7 @@
 #include "cairn/attention/fox/fox.h"
 #include "cairn/attention/mechanism.h"
 #include "cairn/attention/softmax/softmax.h"
+#include "cairn/attention/stick_breaking/stick_breaking.h"
 #include "cairn/base/error.h"
 #include "cairn/base/suggest.h"
 
@@ -25,6 +26,7 @@ struct RoomEntry {
 };
 
 constexpr std::array kRooms = {
+    RoomEntry{"stick_breaking", make<StickBreakingAttention>},
     RoomEntry{"softmax", make<SoftmaxAttention>},
     RoomEntry{"fox", make<FoxAttention>},
 };

@@ -89,7 +89,7 @@ inline AnyView3 tokens_of(AnyView3 view, size_t begin, size_t count) {
   return view;
 }
 
-// sqrt(sum (a - b)^2 / max(sum b^2, floor^2))
+// sqrt(sum (a - b)^2 / max(sum b^2, floor^2)); 1e9 for other sizes and for NaN.
 inline double relative_error(const std::vector<double>& a, const std::vector<double>& b,
                              double floor = 1e-150) {
   double difference = 0, norm = 0;
@@ -97,7 +97,8 @@ inline double relative_error(const std::vector<double>& a, const std::vector<dou
     difference += (a[i] - b[i]) * (a[i] - b[i]);
     norm += b[i] * b[i];
   }
-  return a.size() == b.size() ? std::sqrt(difference / std::max(norm, floor * floor)) : 1e9;
+  const double error = std::sqrt(difference / std::max(norm, floor * floor));
+  return a.size() == b.size() && !std::isnan(error) ? error : 1e9;  // std::max would drop NaN
 }
 
 // Values and gradients of a room's parameters.
