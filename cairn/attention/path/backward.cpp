@@ -1,0 +1,677 @@
+// Gradients of forward.cpp, everything recomputed from its inputs and the saved sums. With
+// p = softmax(logit), delta_i = sum(dout_i * out_i) and dS = p * (dout v - delta), whose factor
+// `scale` is left to the end, since all that follows is linear in it:
+//   dv += p^T dout,  dkeys += dS^T queries,  dqueries += dS keys,
+//   dc_j -= gate_scale * dS_ij,  dc_i += gate_scale * dS_ij
+// for queries and keys carried to where they meet.
+//
+// Passes, each parallel over super-blocks and key heads:
+//   1. prepare: blocks are transformed; queries and keys are carried to the ends of super-blocks.
+//   2. products between super-blocks, as in forward.
+//   3. distant pairs of super-blocks in the rounds of schedule.h: of a round no two share a block,
+//   so
+//      they add to dqueries, dkeys and dv without locks, in an order that ignores threads.
+//   4. products' gradients back to those of super-blocks.
+//   5. inside super-blocks, down to q, k, v, w, beta.
+#include "cairn/attention/path/backward.h"
+
+#include <cstring>
+
+#include "cairn/attention/path/elements.h"
+#include "cairn/attention/path/forward.h"
+#include "cairn/attention/softmax/forward.h"
+#include "cairn/attention/softmax/schedule.h"
+#include "cairn/attention/triangle.h"
+
+namespace cairn {
+namespace {
+
+// Of a batch of key heads, f32: [head][tile], [head][super-block] or [query head][tile].
+struct Batch {
+  float *kt = nullptr,
+        *carried = nullptr;           // keys at the end of tile and super-block [kTile][width]
+  float *p = nullptr, *pt = nullptr;  // P and P^T of tiles [dim][width]
+  float* super_p = nullptr;           // of super-blocks
+  float *products = nullptr, *dproducts = nullptr;  // between them
+  float* dsuper_p = nullptr;
+  float *qt = nullptr, *start = nullptr;  // queries at the start of tile and super-block
+  float* dstart = nullptr;                // gradient of the latter
+  float *dcarried = nullptr, *dv = nullptr;
+  float* dgate = nullptr;  // dc by slot [query head][slots]
+  BlockPair* pairs = nullptr;
+};
+
+// A tile of queries, packed.
+struct PackedQueries {
+  uint32_t *columns = nullptr, *paired = nullptr;
+  uint32_t *dout = nullptr, *paired_dout = nullptr;
+  float *log2_sum = nullptr, *delta = nullptr;  // [kTile]
+};
+struct PackedKeys {
+  uint32_t *rows = nullptr, *paired = nullptr, *values = nullptr;
+};
+
+// What is computed for a pair of tiles.
+struct PairGradients {
+  float *scores = nullptr, *dweights = nullptr;  // [kTile keys][kTile queries]
+  uint32_t *weights = nullptr, *by_key = nullptr, *by_query = nullptr;
+};
+
+struct Scratch {
+  Block block;
+  BlockQueries queries;
+  BlockScratch local;
+  BlockGradients gradients;
+  PackedQueries packed_queries;
+  PackedKeys packed_keys;
+  PairGradients pair;
+  float* load = nullptr;                    // [kTile][larger width]
+  float *keys = nullptr, *dkeys = nullptr;  // [kTile][width]
+  float* chain = nullptr;                   // four of [larger of dim, kTile][width]
+  float* states = nullptr;                  // queries on their way [tile][kTile][width]
+  float *dp = nullptr, *dkt = nullptr;      // of the tiles of a super-block, dP^T and dKt
+  float* suffix = nullptr;                  // products of later tiles [tile][dim][width]
+};
+
+struct Sizes {
+  size_t key, value, p;
+  explicit Sizes(const PathTask& t)
+      : key(kTile * t.size.width), value(kTile * t.value_width), p(t.size.dim * t.size.width) {}
+  size_t chain() const { return std::max(p, key); }
+};
+
+Batch take_batch(Arena& arena, const PathTask& task, size_t tiles, size_t heads) {
+  const Sizes n(task);
+  const SuperLimits limits = super_limits(tiles, task.group, task.size.dim, task.in.block_tiles);
+  const size_t key_tiles = heads * tiles, query_tiles = key_tiles * task.group;
+  Batch b;
+  for (float** array : {&b.kt, &b.carried, &b.dcarried})
+    *array = arena.take<float>(key_tiles * n.key);
+  for (float** array : {&b.p, &b.pt}) *array = arena.take<float>(key_tiles * n.p);
+  for (float** array : {&b.super_p, &b.dsuper_p})
+    *array = arena.take<float>(heads * limits.count * n.p);
+  for (float** array : {&b.products, &b.dproducts})
+    *array = arena.take<float>(heads * limits.pairs * n.p);
+  for (float** array : {&b.qt, &b.start, &b.dstart})
+    *array = arena.take<float>(query_tiles * n.key);
+  b.dv = arena.take<float>(key_tiles * n.value);
+  b.dgate = arena.take<float>(query_tiles * kTile);
+  b.pairs = arena.take<BlockPair>(tiles);
+  return b;
+}
+
+PairGradients take_pair(Arena& arena, const TileKernel& kernel) {
+  PairGradients s;
+  s.scores = arena.take<float>(kTile * kTile);
+  s.dweights = arena.take<float>(kTile * kTile);
+  if (kernel.pair == 1) {
+    s.weights = reinterpret_cast<uint32_t*>(s.scores);
+    s.by_key = s.by_query = reinterpret_cast<uint32_t*>(s.dweights);
+  } else {
+    s.weights = arena.take<uint32_t>(kTile * kTile / 2);
+    s.by_key = arena.take<uint32_t>(kTile * kTile / 2);
+    s.by_query = arena.take<uint32_t>(kTile * kTile / 2);
+  }
+  return s;
+}
+
+void take_packed(Arena& arena, const PathTask& task, Scratch& s) {
+  const TileKernel& kernel = *task.kernel;
+  const size_t dim = task.size.dim, value_dim = task.value_dim;
+  // The tile of the queries itself is computed in f32: room for the larger form.
+  const auto take = [&](size_t words, size_t f32_words) {
+    return arena.take<uint32_t>(std::max(words, f32_words));
+  };
+  s.packed_queries.columns = take(kernel.columns_words(dim), task.f32->columns_words(dim));
+  s.packed_queries.paired = take(kernel.paired_words(dim), task.f32->paired_words(dim));
+  s.packed_queries.dout = take(kernel.columns_words(value_dim), task.f32->columns_words(value_dim));
+  s.packed_queries.paired_dout =
+      take(kernel.paired_words(value_dim), task.f32->paired_words(value_dim));
+  s.packed_queries.log2_sum = arena.take<float>(kTile);
+  s.packed_queries.delta = arena.take<float>(kTile);
+  s.packed_keys.rows = arena.take<uint32_t>(kernel.rows_words(dim));
+  s.packed_keys.paired = arena.take<uint32_t>(kernel.paired_words(dim));
+  s.packed_keys.values = take(kernel.rows_words(value_dim), task.f32->rows_words(value_dim));
+}
+
+Scratch take_scratch(Arena& arena, const PathTask& task, size_t block_tiles) {
+  const Sizes n(task);
+  Scratch s;
+  s.block = take_block(arena, task.size);
+  s.queries = take_block_queries(arena, task.size);
+  s.local = take_block_scratch(arena, task.size);
+  s.gradients.dk = arena.take<float>(n.key);
+  s.gradients.dw = arena.take<float>(task.size.maps * task.size.width);
+  s.gradients.dbeta = arena.take<float>(task.size.maps);
+  s.gradients.du = arena.take<float>(task.size.maps * task.size.width);
+  s.gradients.dx = arena.take<float>(task.size.maps * kTile);
+  take_packed(arena, task, s);
+  s.pair = take_pair(arena, *task.kernel);
+  s.load = arena.take<float>(std::max(n.key, n.value));
+  s.keys = arena.take<float>(n.key);
+  s.dkeys = arena.take<float>(n.key);
+  s.chain = arena.take<float>(4 * n.chain());
+  s.states = arena.take<float>(block_tiles * n.key);
+  s.dp = arena.take<float>(block_tiles * n.p);
+  s.dkt = arena.take<float>(block_tiles * n.key);
+  s.suffix = arena.take<float>(block_tiles * n.p);
+  return s;
+}
+
+class Backward {
+ public:
+  Backward(const PathTask& task, const AnyView3& out, const AnyView3& dout, const float* log2_sum,
+           const PathGradients& gradients, const Batch& batch)
+      : task_(task),
+        n_(task),
+        out_(out),
+        dout_(dout),
+        log2_sum_(log2_sum),
+        gradients_(gradients),
+        batch_(batch),
+        width_(task.size.width),
+        dim_(task.size.dim) {}
+
+  // The passes; `head` is number `slot` of the batch.
+  void prepare(size_t slot, size_t head, size_t i, Scratch& s) const;
+  void chain(size_t slot, size_t i) const {
+    chain_products(task_, i, super_product(batch_.super_p, slot, 0),
+                   product(batch_.products, slot, 0));
+  }
+  void distant(size_t slot, size_t head, const BlockPair& pair, Scratch& s) const;
+  void unchain(size_t slot, size_t segment, Scratch& s) const;
+  void inside(size_t slot, size_t head, size_t i, Scratch& s) const;
+  void finish_gate(size_t slot, size_t head) const;
+
+ private:
+  float* key_tile(float* array, size_t slot, size_t tile) const {
+    return array + (slot * task_.plan.tiles + tile) * n_.key;
+  }
+  float* tile_product(float* array, size_t slot, size_t tile) const {
+    return array + (slot * task_.plan.tiles + tile) * n_.p;
+  }
+  float* dv_tile(size_t slot, size_t tile) const {
+    return batch_.dv + (slot * task_.plan.tiles + tile) * n_.value;
+  }
+  float* super_product(float* array, size_t slot, size_t i) const {
+    return array + (slot * task_.supers.count + i) * n_.p;
+  }
+  float* product(float* array, size_t slot, size_t pair) const {
+    return array + (slot * task_.supers.pairs + pair) * n_.p;
+  }
+  // By query head of the batch.
+  float* query_tile(float* array, size_t query, size_t tile) const {
+    return array + (query * task_.plan.tiles + tile) * n_.key;
+  }
+  float* gate_tile(size_t query, size_t tile) const {
+    return batch_.dgate + (query * task_.plan.tiles + tile) * kTile;
+  }
+
+  void prepare_queries(size_t query, size_t head, size_t tile, const float* prefix,
+                       Scratch& s) const;
+  void load_queries(const TileKernel& kernel, const float* rows, size_t head, size_t tile,
+                    Scratch& s) const;
+  void pack_keys(const float* rows, size_t head, size_t tile, Scratch& s) const;
+  void pair(size_t query, size_t head, size_t query_tile, size_t key_tile, float* dv, float* dkeys,
+            float* dqueries, Scratch& s) const;
+  void carry_gradients(size_t slot, size_t i, Scratch& s) const;
+  void walk_inside(size_t slot, size_t head, size_t member, size_t tile, const SuperBlock& super,
+                   Scratch& s) const;
+  void local(size_t slot, size_t head, size_t tile, size_t place, Scratch& s) const;
+  void local_queries(size_t slot, size_t head, size_t member, size_t tile, Scratch& s) const;
+  void own_scores(size_t query, size_t head, size_t tile, size_t slot, Scratch& s) const;
+  void unload_block(size_t slot, size_t head, size_t tile, Scratch& s) const;
+
+  const PathTask& task_;
+  const Sizes n_;
+  const AnyView3 &out_, &dout_;
+  const float* log2_sum_;
+  const PathGradients& gradients_;
+  const Batch& batch_;
+  size_t width_, dim_;
+};
+
+// ---- 1. prepare
+
+// Qt, and the same at the start of the super-block: times (P_first ... P_{tile-1})^T.
+void Backward::prepare_queries(size_t query, size_t head, size_t tile, const float* prefix,
+                               Scratch& s) const {
+  const Tile& t = task_.plan.tile[tile];
+  make_block_queries(tile_rows(task_.in.q, t.token, t.tokens, head), 0, task_.size, *task_.f32,
+                     s.block, s.queries);
+  float* qt = query_tile(batch_.qt, query, tile);
+  float* start = query_tile(batch_.start, query, tile);
+  carried_query_rows(task_.size, *task_.f32, s.block, s.queries, qt);
+  if (prefix == nullptr)
+    std::memcpy(start, qt, n_.key * sizeof(float));
+  else
+    multiply(*task_.f32, {kTile, width_, dim_}, plain(qt, width_), {prefix, width_},
+             {start, width_});
+  std::fill_n(query_tile(batch_.dstart, query, tile), n_.key, 0.0F);
+  std::fill_n(gate_tile(query, tile), kTile, 0.0F);
+}
+
+void Backward::prepare(size_t slot, size_t head, size_t i, Scratch& s) const {
+  const SuperBlock& super = task_.supers.super[i];
+  const size_t tiles = super.tiles, group = task_.group;
+  float *prefix = nullptr, *free = s.chain, *other = s.chain + n_.chain();
+  for (size_t place = 0; place < tiles; ++place) {
+    const size_t tile = super.first_tile + place;
+    float* pt = tile_product(batch_.pt, slot, tile);
+    make_block(task_.in, task_.size, task_.plan.tile[tile], head, *task_.f32, s.block);
+    std::memcpy(key_tile(batch_.kt, slot, tile), s.block.carried, n_.key * sizeof(float));
+    std::memcpy(tile_product(batch_.p, slot, tile), s.block.p, n_.p * sizeof(float));
+    transposed_product(task_.size, *task_.f32, s.block, pt);
+    for (size_t member = 0; member < group; ++member)
+      prepare_queries(slot * group + member, head * group + member, tile, prefix, s);
+    std::fill_n(key_tile(batch_.dcarried, slot, tile), n_.key, 0.0F);
+    std::fill_n(dv_tile(slot, tile), n_.value, 0.0F);
+    if (prefix == nullptr) {
+      prefix = pt;
+    } else {  // (P_first ... P_tile)^T = P_tile^T (P_first ... P_{tile-1})^T
+      multiply(*task_.f32, {dim_, width_, dim_}, plain(pt, width_), {prefix, width_},
+               {free, width_});
+      prefix = free;
+      std::swap(free, other);
+    }
+  }
+  std::fill_n(super_product(batch_.dsuper_p, slot, i), n_.p, 0.0F);
+  const size_t pairs = task_.supers.products_of(i);
+  std::fill_n(product(batch_.dproducts, slot, task_.supers.super[i].pair), pairs * n_.p, 0.0F);
+  // Keys to the end.
+  float* suffix = s.suffix;
+  std::memcpy(suffix, tile_product(batch_.p, slot, super.first_tile + tiles - 1),
+              n_.p * sizeof(float));
+  std::memcpy(key_tile(batch_.carried, slot, super.first_tile + tiles - 1),
+              key_tile(batch_.kt, slot, super.first_tile + tiles - 1), n_.key * sizeof(float));
+  float* longer = s.chain;
+  for (size_t place = tiles - 1; place-- > 0;) {
+    const size_t tile = super.first_tile + place;
+    multiply(*task_.f32, {kTile, width_, dim_}, plain(key_tile(batch_.kt, slot, tile), width_),
+             {suffix, width_}, {key_tile(batch_.carried, slot, tile), width_});
+    multiply(*task_.f32, {dim_, width_, dim_}, plain(tile_product(batch_.p, slot, tile), width_),
+             {suffix, width_}, {longer, width_});
+    std::swap(suffix, longer);
+  }
+  std::memcpy(super_product(batch_.super_p, slot, i), suffix, n_.p * sizeof(float));
+}
+
+// ---- pairs of tiles
+
+void Backward::load_queries(const TileKernel& kernel, const float* rows, size_t head, size_t tile,
+                            Scratch& s) const {
+  const Tile& t = task_.plan.tile[tile];
+  const PackedQueries& q = s.packed_queries;
+  if (rows != nullptr) {
+    kernel.to_columns(rows, dim_, q.columns);
+    kernel.to_paired(rows, dim_, q.paired);
+  }
+  const AnyView2 dout = tile_rows(dout_, t.token, t.tokens, head);
+  load_tile(dout, {}, s.load);
+  kernel.to_columns(s.load, task_.value_dim, q.dout);
+  kernel.to_paired(s.load, task_.value_dim, q.paired_dout);
+  // Padding gets weight 2^0 and gradient 0 times 0.
+  std::fill_n(q.delta, kTile, 0.0F);
+  std::fill_n(q.log2_sum, kTile, 0.0F);
+  dot_tile_rows(tile_rows(out_, t.token, t.tokens, head), dout, q.delta);
+  std::copy_n(log2_sum_ + head * task_.in.q.tokens + t.token, t.tokens, q.log2_sum);
+}
+
+void Backward::pack_keys(const float* rows, size_t head, size_t tile, Scratch& s) const {
+  const Tile& t = task_.plan.tile[tile];
+  task_.kernel->to_rows(rows, dim_, s.packed_keys.rows);
+  task_.kernel->to_paired(rows, dim_, s.packed_keys.paired);
+  load_tile(tile_rows(task_.in.v, t.token, t.tokens, head), {}, s.load);
+  task_.kernel->to_rows(s.load, task_.value_dim, s.packed_keys.values);
+}
+
+// The packed queries against packed, earlier keys: adds to dv, dkeys and dqueries.
+void Backward::pair(size_t query, size_t head, size_t query_tile, size_t key_tile, float* dv,
+                    float* dkeys, float* dqueries, Scratch& s) const {
+  const TileKernel& kernel = *task_.kernel;
+  const size_t queries = task_.plan.tile[query_tile].tokens, columns = align_up(queries, kWidth);
+  const PackedQueries& q = s.packed_queries;
+  const auto scores = [&](const uint32_t* left, size_t dim, const uint32_t* right, float* c) {
+    kernel.product({kTile, columns, kernel.depth(dim), left, kernel.row_words(dim), 1, right, kTile,
+                    c, kTile, false});
+  };
+  scores(s.packed_keys.rows, dim_, q.columns, s.pair.scores);
+  scores(s.packed_keys.values, task_.value_dim, q.dout, s.pair.dweights);
+  PairBias bias;
+  const bool gated = pair_bias(task_, head, query_tile, key_tile, bias);
+  if (gated) add_bias(s.pair.scores, kTile, bias.key, bias.query);
+  const auto key0 = static_cast<int32_t>(key_tile * kTile);
+  const int32_t* first_key = task_.plan.first_key + query_tile * kTile;
+  task_.steps->gradient({.scores = s.pair.scores,
+                         .dweights = s.pair.dweights,
+                         .keys = kTile,
+                         .columns = columns,
+                         .factor = task_.factor(),
+                         .mask = {first_key, task_.plan.last_key + query_tile * kTile, key0,
+                                  key0 < first_key[queries - 1]},
+                         .log2_sum = q.log2_sum,
+                         .delta = q.delta,
+                         .weights_by_key = s.pair.weights,
+                         .dscores_by_key = s.pair.by_key,
+                         .dscores_by_query = s.pair.by_query});
+  if (gated)
+    add_gate_gradients(s.pair.by_key, kernel.pair, kTile, columns, task_.in.gate_scale,
+                       gate_tile(query, key_tile), gate_tile(query, query_tile));
+  const auto by_key = [&](const uint32_t* left, size_t width, const uint32_t* right, float* c) {
+    kernel.product({kTile, width, kernel.depth(columns), left, kTile / kernel.pair, 1, right, width,
+                    c, width, true});
+  };
+  by_key(s.pair.weights, task_.value_width, q.paired_dout, dv);
+  by_key(s.pair.by_key, width_, q.paired, dkeys);
+  kernel.product({queries, width_, kernel.depth(kTile), s.pair.by_query, 1, kTile,
+                  s.packed_keys.paired, width_, dqueries, width_, true});
+}
+
+// ---- 3. distant pairs
+
+void Backward::distant(size_t slot, size_t head, const BlockPair& blocks, Scratch& s) const {
+  const size_t i = task_.supers.of_tile[blocks.query_tile];
+  const size_t j = task_.supers.of_tile[blocks.key_tile];
+  const bool adjacent = j + 1 == i;
+  const size_t index = adjacent ? 0 : task_.supers.pair(i, j);
+  const float* between = product(batch_.products, slot, index);
+  for (int32_t n = 0; n < blocks.key_tiles; ++n) {
+    const size_t tile = blocks.key_tile + n;
+    const float* keys = key_tile(batch_.carried, slot, tile);
+    float* dcarried = key_tile(batch_.dcarried, slot, tile);
+    float* dkeys = adjacent ? dcarried : s.dkeys;
+    if (!adjacent) {
+      multiply(*task_.f32, {kTile, width_, dim_}, plain(keys, width_), {between, width_},
+               {s.keys, width_});
+      std::fill_n(dkeys, n_.key, 0.0F);
+    }
+    pack_keys(adjacent ? keys : s.keys, head, tile, s);
+    for (size_t member = 0; member < task_.group; ++member)
+      for (int32_t m = 0; m < blocks.query_tiles; ++m) {
+        const size_t queries = blocks.query_tile + m, query = slot * task_.group + member;
+        if (static_cast<size_t>(task_.plan.tile[queries].first_key) >= (tile + 1) * kTile) continue;
+        const size_t query_head = head * task_.group + member;
+        load_queries(*task_.kernel, query_tile(batch_.start, query, queries), query_head, queries,
+                     s);
+        pair(query, query_head, queries, tile, dv_tile(slot, tile), dkeys,
+             query_tile(batch_.dstart, query, queries), s);
+      }
+    if (adjacent) continue;
+    // y = keys M: dkeys = dy M^T, dM = keys^T dy
+    float* transposed_between = s.chain;
+    std::fill_n(transposed_between, n_.p, 0.0F);
+    transpose_matrix({between, width_}, dim_, dim_, {transposed_between, width_});
+    multiply_add(*task_.f32, {kTile, width_, dim_}, plain(dkeys, width_),
+                 {transposed_between, width_}, {dcarried, width_});
+    multiply_add(*task_.f32, {dim_, width_, kTile}, transposed(keys, width_), {dkeys, width_},
+                 {product(batch_.dproducts, slot, index), width_});
+  }
+}
+
+// ---- 4. products between super-blocks
+
+// M_{j->i} = P_{j+1} M_{j+1->i}, M_{i-2->i} = P_{i-1}: dP_{j+1} += E M_{j+1->i}^T and
+// E_{j+1} += P_{j+1}^T E, j ascending, where E gathers in dproducts. One unit of work takes a
+// segment: its super-blocks share what they add to.
+void Backward::unchain(size_t slot, size_t segment, Scratch& s) const {
+  float* flipped = s.chain;
+  const auto add_size = ProductSize{dim_, width_, dim_};
+  for (size_t i = 0; i < task_.supers.count; ++i) {
+    const SuperBlock& super = task_.supers.super[i];
+    const Segment& own = task_.plan.segment[segment];
+    if (super.first_tile < own.first_tile || super.first_tile >= own.first_tile + own.tiles)
+      continue;
+    const size_t count = task_.supers.products_of(i);
+    for (size_t n = 0; n < count; ++n) {
+      const size_t j = super.first + n, at = super.pair + n;
+      const float* gradient = product(batch_.dproducts, slot, at);
+      float* dp = super_product(batch_.dsuper_p, slot, j + 1);
+      if (n + 1 == count) {
+        add_to(gradient, n_.p, dp);
+        continue;
+      }
+      std::fill_n(flipped, n_.p, 0.0F);
+      transpose_matrix({product(batch_.products, slot, at + 1), width_}, dim_, dim_,
+                       {flipped, width_});
+      multiply_add(*task_.f32, add_size, plain(gradient, width_), {flipped, width_}, {dp, width_});
+      multiply_add(*task_.f32, add_size,
+                   transposed(super_product(batch_.super_p, slot, j + 1), width_),
+                   {gradient, width_}, {product(batch_.dproducts, slot, at + 1), width_});
+    }
+  }
+}
+
+// ---- 5. inside super-blocks
+
+// Keys were carried by R_b = P_{b+1} ... P_last and the super-block's product is P_first R_first:
+// from their gradients to dKt and dP^T of the tiles.
+//   dR_{first-1} = dP_super; for b ascending: dP_b += dR_{b-1} R_b^T,
+//   dR_b = P_b^T dR_{b-1} + Kt_b^T dcarried_b, dKt_b += dcarried_b R_b^T
+void Backward::carry_gradients(size_t slot, size_t i, Scratch& s) const {
+  const SuperBlock& super = task_.supers.super[i];
+  const size_t tiles = super.tiles;
+  const TileKernel& f32 = *task_.f32;
+  // R_b, and R_b^T = R_{b+1}^T P_{b+1}^T, which is what the products below need.
+  for (size_t place = tiles - 1; place-- > 0;) {
+    const float* next = tile_product(batch_.pt, slot, super.first_tile + place + 1);
+    float* to = s.suffix + place * n_.p;
+    if (place + 2 == tiles)
+      std::memcpy(to, next, n_.p * sizeof(float));
+    else
+      multiply(f32, {dim_, width_, dim_}, plain(s.suffix + (place + 1) * n_.p, width_),
+               {next, width_}, {to, width_});
+  }
+  float *dr = s.chain, *other = s.chain + n_.chain(), *product = s.chain + 2 * n_.chain();
+  std::memcpy(dr, super_product(batch_.dsuper_p, slot, i), n_.p * sizeof(float));
+  for (size_t place = 0; place < tiles; ++place) {
+    const size_t tile = super.first_tile + place;
+    const float* dcarried = key_tile(batch_.dcarried, slot, tile);
+    const bool last = place + 1 == tiles;
+    const float* suffix = s.suffix + place * n_.p;
+    float* dp = s.dp + place * n_.p;
+    if (last) {
+      add_to(dcarried, n_.key, s.dkt + place * n_.key);
+      transpose_matrix({dr, width_}, dim_, dim_, {product, width_});
+    } else {
+      multiply_add(f32, {kTile, width_, dim_}, plain(dcarried, width_), {suffix, width_},
+                   {s.dkt + place * n_.key, width_});
+      float* sum = s.chain + 3 * n_.chain();
+      multiply(f32, {dim_, width_, dim_}, plain(dr, width_), {suffix, width_}, {sum, width_});
+      transpose_matrix({sum, width_}, dim_, dim_, {product, width_});
+    }
+    for (size_t row = 0; row < dim_; ++row) add_to(product + row * width_, dim_, dp + row * width_);
+    if (last) break;
+    multiply(f32, {dim_, width_, dim_}, transposed(tile_product(batch_.p, slot, tile), width_),
+             {dr, width_}, {other, width_});
+    multiply_add(f32, {dim_, width_, kTile}, transposed(key_tile(batch_.kt, slot, tile), width_),
+                 {dcarried, width_}, {other, width_});
+    std::swap(dr, other);
+  }
+}
+
+// Queries of one head of tile `tile` walk to the start of the super-block (x_{b-1} = x_b P_b^T) and
+// their gradient back; on its way it meets the keys. Leaves dQt in dstart.
+void Backward::walk_inside(size_t slot, size_t head, size_t member, size_t tile,
+                           const SuperBlock& super, Scratch& s) const {
+  const size_t first = super.first_tile, query = slot * task_.group + member;
+  const size_t query_head = head * task_.group + member;
+  const auto state = [&](size_t b) { return s.states + (b - first) * n_.key; };
+  if (tile == first) return;
+  std::memcpy(state(tile - 1), query_tile(batch_.qt, query, tile), n_.key * sizeof(float));
+  for (size_t b = tile - 1; b > first; --b)
+    multiply(*task_.f32, {kTile, width_, dim_}, plain(state(b), width_),
+             {tile_product(batch_.pt, slot, b), width_}, {state(b - 1), width_});
+  float* d = query_tile(batch_.dstart, query, tile);
+  const size_t seen = task_.plan.tile[tile].first_key / kTile;
+  for (size_t b = first; b < tile; ++b) {
+    float* dp = s.dp + (b - first) * n_.p;  // dP^T += x^T d
+    multiply_add(*task_.f32, {dim_, width_, kTile}, transposed(state(b), width_), {d, width_},
+                 {dp, width_});
+    multiply(*task_.f32, {kTile, width_, dim_}, plain(d, width_),
+             {tile_product(batch_.p, slot, b), width_}, {s.dkeys, width_});
+    std::memcpy(d, s.dkeys, n_.key * sizeof(float));
+    if (b < seen) continue;
+    load_queries(*task_.kernel, state(b), query_head, tile, s);
+    pack_keys(key_tile(batch_.kt, slot, b), head, b, s);
+    pair(query, query_head, tile, b, dv_tile(slot, b), s.dkt + (b - first) * n_.key, d, s);
+  }
+}
+
+// Scores and their gradients of a tile of queries among its own keys, in f32; adds to dv.
+void Backward::own_scores(size_t query, size_t head, size_t tile, size_t slot, Scratch& s) const {
+  const TileKernel& f32 = *task_.f32;
+  const PackedQueries& q = s.packed_queries;
+  const size_t value_dim = task_.value_dim, value_width = task_.value_width;
+  load_queries(f32, nullptr, head, tile, s);
+  block_scores(task_.size, f32, s.block, s.queries, s.pair.scores);
+  f32.product({kTile, kTile, value_dim, s.packed_keys.values, value_width, 1, q.dout, kTile,
+               s.pair.dweights, kTile, false});
+  PairBias bias;
+  const bool gated = pair_bias(task_, head, tile, tile, bias);
+  if (gated) add_bias(s.pair.scores, kTile, bias.key, bias.query);
+  f32_softmax_steps().gradient(
+      {.scores = s.pair.scores,
+       .dweights = s.pair.dweights,
+       .keys = kTile,
+       .columns = kTile,
+       .factor = task_.factor(),
+       .mask = {task_.plan.first_key + tile * kTile, task_.plan.last_key + tile * kTile,
+                static_cast<int32_t>(tile * kTile), true},
+       .log2_sum = q.log2_sum,
+       .delta = q.delta,
+       .weights_by_key = s.pair.scores,
+       .dscores_by_key = s.pair.dweights,
+       .dscores_by_query = s.pair.dweights});
+  if (gated)
+    add_gate_gradients(s.pair.dweights, 1, kTile, kTile, task_.in.gate_scale,
+                       gate_tile(query, tile), gate_tile(query, tile));
+  f32.product({kTile, value_width, kTile, s.pair.scores, kTile, 1, q.paired_dout, value_width,
+               dv_tile(slot, tile), value_width, true});
+}
+
+void Backward::local_queries(size_t slot, size_t head, size_t member, size_t tile,
+                             Scratch& s) const {
+  const Tile& t = task_.plan.tile[tile];
+  const size_t query = slot * task_.group + member, query_head = head * task_.group + member;
+  make_block_queries(tile_rows(task_.in.q, t.token, t.tokens, query_head), 0, task_.size,
+                     *task_.f32, s.block, s.queries);
+  own_scores(query, query_head, tile, slot, s);
+  float* dq = query_tile(batch_.dstart, query, tile);
+  add_query_gradients(task_.size, *task_.f32, s.block, s.queries, s.pair.dweights, dq, s.gradients,
+                      s.local);
+  unload_tile(dq, task_.scale, {}, tile_rows(gradients_.dq, t.token, t.tokens, query_head));
+}
+
+void Backward::unload_block(size_t slot, size_t head, size_t tile, Scratch& s) const {
+  const Tile& t = task_.plan.tile[tile];
+  unload_tile(s.gradients.dk, task_.scale, {}, tile_rows(gradients_.dk, t.token, t.tokens, head));
+  unload_tile(dv_tile(slot, tile), 1.0F, {}, tile_rows(gradients_.dv, t.token, t.tokens, head));
+  const size_t products = task_.size.products;
+  const size_t first = t.token * products, count = t.tokens * products;
+  for (size_t row = 0; row < count; row += kTile)
+    unload_tile(s.gradients.dw + row * width_, task_.scale, {},
+                tile_rows(gradients_.dw, first + row, std::min(kTile, count - row), head));
+  for (size_t row = 0; row < count; ++row)
+    gradients_.dbeta.data[(first + row) * gradients_.dbeta.stride + head] =
+        task_.scale * s.gradients.dbeta[row];
+}
+
+void Backward::local(size_t slot, size_t head, size_t tile, size_t place, Scratch& s) const {
+  const Tile& t = task_.plan.tile[tile];
+  make_block(task_.in, task_.size, t, head, *task_.f32, s.block);
+  load_tile(tile_rows(task_.in.v, t.token, t.tokens, head), {}, s.load);
+  task_.f32->to_rows(s.load, task_.value_dim, s.packed_keys.values);
+  s.gradients.dp_transposed = s.dp + place * n_.p;
+  s.gradients.dcarried = s.dkt + place * n_.key;
+  begin_block_gradients(task_.size, *task_.f32, s.block, s.gradients, s.local);
+  for (size_t member = 0; member < task_.group; ++member)
+    local_queries(slot, head, member, tile, s);
+  finish_block_gradients(task_.size, *task_.f32, s.block, s.gradients, s.local);
+  unload_block(slot, head, tile, s);
+}
+
+void Backward::inside(size_t slot, size_t head, size_t i, Scratch& s) const {
+  const SuperBlock& super = task_.supers.super[i];
+  const size_t tiles = super.tiles;
+  std::fill_n(s.dp, tiles * n_.p, 0.0F);
+  std::fill_n(s.dkt, tiles * n_.key, 0.0F);
+  for (size_t place = 0; place < tiles; ++place)
+    for (size_t member = 0; member < task_.group; ++member)
+      walk_inside(slot, head, member, super.first_tile + place, super, s);
+  carry_gradients(slot, i, s);
+  for (size_t place = 0; place < tiles; ++place)
+    local(slot, head, super.first_tile + place, place, s);
+}
+
+// dlog_gate_t is the sum of dc from t to the end of its sequence.
+void Backward::finish_gate(size_t slot, size_t query_head) const {
+  const View2<float> to = gradients_.dlog_gate;
+  double sum = 0;
+  for (size_t tile = task_.plan.tiles; tile-- > 0;) {
+    const Tile& t = task_.plan.tile[tile];
+    const float* dc = gate_tile(slot, tile);
+    for (size_t row = t.tokens; row-- > 0;) {
+      sum += dc[row];
+      to.data[(t.token + row) * to.stride + query_head] = static_cast<float>(sum);
+      const size_t own = tile * kTile + row;
+      if (static_cast<size_t>(task_.plan.first_key[own]) == own) sum = 0;  // a sequence begins
+    }
+  }
+}
+
+}  // namespace
+
+size_t path_backward_workspace(const PathTask& task, size_t tiles, int threads) {
+  Arena arena, one;
+  take_batch(arena, task, tiles, head_batch(task.kv_heads, tiles));
+  take_scratch(one, task,
+               super_limits(tiles, task.group, task.size.dim, task.in.block_tiles).block_tiles);
+  return arena.used() + one.used() * threads;
+}
+
+void run_path_backward(const PathTask& task, const AnyView3& out, const AnyView3& dout,
+                       const float* log2_sum, const PathGradients& gradients, Arena& arena,
+                       ThreadTeam& team) {
+  const size_t batch_heads = head_batch(task.kv_heads, task.plan.capacity);
+  const size_t block_tiles = task.supers.block_tiles, supers = task.supers.count;
+  const Batch batch = take_batch(arena, task, task.plan.capacity, batch_heads);
+  const Backward backward(task, out, dout, log2_sum, gradients, batch);
+  Arena one;
+  take_scratch(one, task, block_tiles);
+  const auto scratch = [&](int thread) {
+    Arena own = arena;
+    own.take<std::byte>(one.used() * thread);
+    return take_scratch(own, task, block_tiles);
+  };
+  const size_t rounds = round_count(task.plan, block_tiles);
+  for (size_t first = 0; first < task.kv_heads; first += batch_heads) {
+    const size_t heads = std::min(batch_heads, task.kv_heads - first);
+    const auto each = [&](size_t count, auto body) {
+      team.run(count * heads, [&](size_t chunk, int thread) {
+        Scratch own = scratch(thread);
+        body(chunk % heads, first + chunk % heads, chunk / heads, own);
+      });
+    };
+    each(supers, [&](size_t slot, size_t head, size_t i, Scratch& s) {
+      backward.prepare(slot, head, i, s);
+    });
+    each(supers, [&](size_t slot, size_t, size_t i, Scratch&) { backward.chain(slot, i); });
+    for (size_t round = 1; round < rounds; ++round) {
+      const size_t pairs = pairs_of_round(task.plan, block_tiles, round, batch.pairs);
+      each(pairs, [&](size_t slot, size_t head, size_t n, Scratch& s) {
+        backward.distant(slot, head, batch.pairs[n], s);
+      });
+    }
+    each(task.plan.segments, [&](size_t slot, size_t, size_t segment, Scratch& s) {
+      backward.unchain(slot, segment, s);
+    });
+    each(supers, [&](size_t slot, size_t head, size_t i, Scratch& s) {
+      backward.inside(slot, head, i, s);
+    });
+    if (task.gate == nullptr || gradients.dlog_gate.cols == 0) continue;
+    team.run(heads * task.group,
+             [&](size_t query, int) { backward.finish_gate(query, first * task.group + query); });
+  }
+}
+
+}  // namespace cairn
