@@ -35,6 +35,8 @@ class Arena {
   }
 
   size_t used() const { return used_; }
+  // What is left of the memory.
+  std::span<std::byte> rest() const { return {base_ + used_, size_ - used_}; }
 
  private:
   std::byte* base_ = nullptr;

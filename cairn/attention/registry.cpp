@@ -3,6 +3,7 @@
 
 #include "cairn/attention/fox/fox.h"
 #include "cairn/attention/mechanism.h"
+#include "cairn/attention/path/path.h"
 #include "cairn/attention/softmax/softmax.h"
 #include "cairn/attention/stick_breaking/stick_breaking.h"
 #include "cairn/base/error.h"
@@ -29,6 +30,8 @@ constexpr std::array kRooms = {
     RoomEntry{"stick_breaking", make<StickBreakingAttention>},
     RoomEntry{"softmax", make<SoftmaxAttention>},
     RoomEntry{"fox", make<FoxAttention>},
+    RoomEntry{"path", make<PathAttention>},
+    RoomEntry{"path_fox", make<PathAttention>},
 };
 
 }  // namespace

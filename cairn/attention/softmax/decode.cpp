@@ -86,12 +86,11 @@ void weigh_scores(const DecodeRange& r, size_t head, size_t n, const DecodePart&
   part.sum[head] = sum;
 }
 
-template <int G, class T>
+template <int G, class T, bool kScored>
 void range_of_heads(const DecodeRange& r, size_t first, const DecodePart& part) {
-  const auto keys = r.keys.as<const T>();
   const auto values = r.values.as<const T>();
-  score_keys<G>(r, first, keys);
-  for (int g = 0; g < G; ++g) weigh_scores(r, first + g, keys.rows, part);
+  if constexpr (!kScored) score_keys<G>(r, first, r.keys.as<const T>());
+  for (int g = 0; g < G; ++g) weigh_scores(r, first + g, values.rows, part);
   const size_t lanes = hn::Lanes(FloatTag());
   size_t column = 0;
   for (; column + 4 * lanes <= values.cols; column += 4 * lanes)
@@ -101,19 +100,26 @@ void range_of_heads(const DecodeRange& r, size_t first, const DecodePart& part) 
   if (column < values.cols) sum_tail<G>(r, first, values, column, part.out);
 }
 
-template <class T>
+template <class T, bool kScored>
 void range_of_type(const DecodeRange& r, const DecodePart& part) {
   size_t head = 0;
-  for (; head + 4 <= r.group; head += 4) range_of_heads<4, T>(r, head, part);
-  for (; head + 2 <= r.group; head += 2) range_of_heads<2, T>(r, head, part);
-  if (head < r.group) range_of_heads<1, T>(r, head, part);
+  for (; head + 4 <= r.group; head += 4) range_of_heads<4, T, kScored>(r, head, part);
+  for (; head + 2 <= r.group; head += 2) range_of_heads<2, T, kScored>(r, head, part);
+  if (head < r.group) range_of_heads<1, T, kScored>(r, head, part);
 }
 
 void range_of_any(const DecodeRange& r, const DecodePart& part) {
-  if (r.keys.dtype == DType::bf16)
-    range_of_type<bf16>(r, part);
+  if (r.values.dtype == DType::bf16)
+    range_of_type<bf16, false>(r, part);
   else
-    range_of_type<float>(r, part);
+    range_of_type<float, false>(r, part);
+}
+
+void scores_of_any(const DecodeRange& r, const DecodePart& part) {
+  if (r.values.dtype == DType::bf16)
+    range_of_type<bf16, true>(r, part);
+  else
+    range_of_type<float, true>(r, part);
 }
 
 }  // namespace cairn::HWY_NAMESPACE
@@ -122,9 +128,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace cairn {
 HWY_EXPORT(range_of_any);
+HWY_EXPORT(scores_of_any);
 
 void decode_range(const DecodeRange& range, const DecodePart& part) {
   HWY_DYNAMIC_DISPATCH(range_of_any)(range, part);
+}
+
+void decode_scores(const DecodeRange& range, const DecodePart& part) {
+  HWY_DYNAMIC_DISPATCH(scores_of_any)(range, part);
 }
 
 void merge_parts(const float* maximum, const float* sum, size_t parts, size_t part_stride,

@@ -27,6 +27,8 @@ struct DecodePart {
 };
 
 void decode_range(const DecodeRange& range, const DecodePart& part);
+// The same where `scores` already holds factor * score + bias; queries and keys are not read.
+void decode_scores(const DecodeRange& range, const DecodePart& part);
 
 // Combines the parts of one query in order and writes the normalised result [value_dim]. Part p has
 // its maximum at maximum[p * part_stride], its sum likewise, its output at
