@@ -47,6 +47,7 @@ struct PackedQueries {
   uint32_t *dout = nullptr, *paired_dout = nullptr;
   float *log2_sum = nullptr, *delta = nullptr;  // [kTile]
 };
+// The tiles of a super-block of keys, packed.
 struct PackedKeys {
   uint32_t *rows = nullptr, *paired = nullptr, *values = nullptr;
 };
@@ -64,9 +65,10 @@ struct Scratch {
   BlockGradients gradients;
   PackedQueries packed_queries;
   PackedKeys packed_keys;
+  uint32_t* own_values = nullptr;  // of one tile, packed for f32
   PairGradients pair;
   float* load = nullptr;                    // [kTile][larger width]
-  float *keys = nullptr, *dkeys = nullptr;  // [kTile][width]
+  float *keys = nullptr, *dkeys = nullptr;  // of a super-block, carried [tile][kTile][width]
   float* chain = nullptr;                   // four of [larger of dim, kTile][width]
   float* states = nullptr;                  // queries on their way [tile][kTile][width]
   float *dp = nullptr, *dkt = nullptr;      // of the tiles of a super-block, dP^T and dKt
@@ -115,7 +117,7 @@ PairGradients take_pair(Arena& arena, const TileKernel& kernel) {
   return s;
 }
 
-void take_packed(Arena& arena, const PathTask& task, Scratch& s) {
+void take_packed(Arena& arena, const PathTask& task, size_t block_tiles, Scratch& s) {
   const TileKernel& kernel = *task.kernel;
   const size_t dim = task.size.dim, value_dim = task.value_dim;
   // The tile of the queries itself is computed in f32: room for the larger form.
@@ -129,9 +131,10 @@ void take_packed(Arena& arena, const PathTask& task, Scratch& s) {
       take(kernel.paired_words(value_dim), task.f32->paired_words(value_dim));
   s.packed_queries.log2_sum = arena.take<float>(kTile);
   s.packed_queries.delta = arena.take<float>(kTile);
-  s.packed_keys.rows = arena.take<uint32_t>(kernel.rows_words(dim));
-  s.packed_keys.paired = arena.take<uint32_t>(kernel.paired_words(dim));
-  s.packed_keys.values = take(kernel.rows_words(value_dim), task.f32->rows_words(value_dim));
+  s.packed_keys.rows = arena.take<uint32_t>(block_tiles * kernel.rows_words(dim));
+  s.packed_keys.paired = arena.take<uint32_t>(block_tiles * kernel.paired_words(dim));
+  s.packed_keys.values = arena.take<uint32_t>(block_tiles * kernel.rows_words(value_dim));
+  s.own_values = arena.take<uint32_t>(task.f32->rows_words(value_dim));
 }
 
 Scratch take_scratch(Arena& arena, const PathTask& task, size_t block_tiles) {
@@ -145,17 +148,26 @@ Scratch take_scratch(Arena& arena, const PathTask& task, size_t block_tiles) {
   s.gradients.dbeta = arena.take<float>(task.size.maps);
   s.gradients.du = arena.take<float>(task.size.maps * task.size.width);
   s.gradients.dx = arena.take<float>(task.size.maps * kTile);
-  take_packed(arena, task, s);
+  take_packed(arena, task, block_tiles, s);
   s.pair = take_pair(arena, *task.kernel);
   s.load = arena.take<float>(std::max(n.key, n.value));
-  s.keys = arena.take<float>(n.key);
-  s.dkeys = arena.take<float>(n.key);
+  s.keys = arena.take<float>(block_tiles * n.key);
+  s.dkeys = arena.take<float>(block_tiles * n.key);
   s.chain = arena.take<float>(4 * n.chain());
   s.states = arena.take<float>(block_tiles * n.key);
   s.dp = arena.take<float>(block_tiles * n.p);
   s.dkt = arena.take<float>(block_tiles * n.key);
   s.suffix = arena.take<float>(block_tiles * n.p);
   return s;
+}
+
+// TileKernel::to_columns, through registers where that is a plain transposition.
+void to_columns(const TileKernel& kernel, const float* rows, size_t dim, uint32_t* columns) {
+  if (kernel.pair == 1)
+    transpose_matrix({rows, padded_width(dim)}, kTile, dim,
+                     {reinterpret_cast<float*>(columns), kTile});
+  else
+    kernel.to_columns(rows, dim, columns);
 }
 
 class Backward {
@@ -209,11 +221,19 @@ class Backward {
 
   void prepare_queries(size_t query, size_t head, size_t tile, const float* prefix,
                        Scratch& s) const;
-  void load_queries(const TileKernel& kernel, const float* rows, size_t head, size_t tile,
-                    Scratch& s) const;
-  void pack_keys(const float* rows, size_t head, size_t tile, Scratch& s) const;
-  void pair(size_t query, size_t head, size_t query_tile, size_t key_tile, float* dv, float* dkeys,
-            float* dqueries, Scratch& s) const;
+  void load_gradients(const TileKernel& kernel, size_t head, size_t tile, Scratch& s) const;
+  void pack_queries(const float* rows, Scratch& s) const;
+  PackedKeys packed_at(size_t place, const Scratch& s) const;
+  void pack_keys(const float* rows, size_t head, size_t tile, size_t place, Scratch& s) const;
+  void carry_back(size_t slot, size_t pair, const BlockPair& blocks, Scratch& s) const;
+  // Tiles that meet, and where their gradients go.
+  struct Meeting {
+    size_t query = 0, head = 0;  // query head of the batch and of all
+    size_t query_tile = 0, key_tile = 0;
+    PackedKeys keys;
+    float *dv = nullptr, *dkeys = nullptr, *dqueries = nullptr;
+  };
+  void meet(const Meeting& m, Scratch& s) const;
   void carry_gradients(size_t slot, size_t i, Scratch& s) const;
   void walk_inside(size_t slot, size_t head, size_t member, size_t tile, const SuperBlock& super,
                    Scratch& s) const;
@@ -298,17 +318,14 @@ void Backward::prepare(size_t slot, size_t head, size_t i, Scratch& s) const {
 
 // ---- pairs of tiles
 
-void Backward::load_queries(const TileKernel& kernel, const float* rows, size_t head, size_t tile,
-                            Scratch& s) const {
+// dout, the sums and delta of a tile of queries.
+void Backward::load_gradients(const TileKernel& kernel, size_t head, size_t tile,
+                              Scratch& s) const {
   const Tile& t = task_.plan.tile[tile];
   const PackedQueries& q = s.packed_queries;
-  if (rows != nullptr) {
-    kernel.to_columns(rows, dim_, q.columns);
-    kernel.to_paired(rows, dim_, q.paired);
-  }
   const AnyView2 dout = tile_rows(dout_, t.token, t.tokens, head);
   load_tile(dout, {}, s.load);
-  kernel.to_columns(s.load, task_.value_dim, q.dout);
+  to_columns(kernel, s.load, task_.value_dim, q.dout);
   kernel.to_paired(s.load, task_.value_dim, q.paired_dout);
   // Padding gets weight 2^0 and gradient 0 times 0.
   std::fill_n(q.delta, kTile, 0.0F);
@@ -317,37 +334,50 @@ void Backward::load_queries(const TileKernel& kernel, const float* rows, size_t 
   std::copy_n(log2_sum_ + head * task_.in.q.tokens + t.token, t.tokens, q.log2_sum);
 }
 
-void Backward::pack_keys(const float* rows, size_t head, size_t tile, Scratch& s) const {
+void Backward::pack_queries(const float* rows, Scratch& s) const {
+  to_columns(*task_.kernel, rows, dim_, s.packed_queries.columns);
+  task_.kernel->to_paired(rows, dim_, s.packed_queries.paired);
+}
+
+PackedKeys Backward::packed_at(size_t place, const Scratch& s) const {
+  const TileKernel& kernel = *task_.kernel;
+  return {s.packed_keys.rows + place * kernel.rows_words(dim_),
+          s.packed_keys.paired + place * kernel.paired_words(dim_),
+          s.packed_keys.values + place * kernel.rows_words(task_.value_dim)};
+}
+
+void Backward::pack_keys(const float* rows, size_t head, size_t tile, size_t place,
+                         Scratch& s) const {
   const Tile& t = task_.plan.tile[tile];
-  task_.kernel->to_rows(rows, dim_, s.packed_keys.rows);
-  task_.kernel->to_paired(rows, dim_, s.packed_keys.paired);
+  const PackedKeys to = packed_at(place, s);
+  task_.kernel->to_rows(rows, dim_, to.rows);
+  task_.kernel->to_paired(rows, dim_, to.paired);
   load_tile(tile_rows(task_.in.v, t.token, t.tokens, head), {}, s.load);
-  task_.kernel->to_rows(s.load, task_.value_dim, s.packed_keys.values);
+  task_.kernel->to_rows(s.load, task_.value_dim, to.values);
 }
 
 // The packed queries against packed, earlier keys: adds to dv, dkeys and dqueries.
-void Backward::pair(size_t query, size_t head, size_t query_tile, size_t key_tile, float* dv,
-                    float* dkeys, float* dqueries, Scratch& s) const {
+void Backward::meet(const Meeting& m, Scratch& s) const {
   const TileKernel& kernel = *task_.kernel;
-  const size_t queries = task_.plan.tile[query_tile].tokens, columns = align_up(queries, kWidth);
+  const size_t queries = task_.plan.tile[m.query_tile].tokens, columns = align_up(queries, kWidth);
   const PackedQueries& q = s.packed_queries;
   const auto scores = [&](const uint32_t* left, size_t dim, const uint32_t* right, float* c) {
     kernel.product({kTile, columns, kernel.depth(dim), left, kernel.row_words(dim), 1, right, kTile,
                     c, kTile, false});
   };
-  scores(s.packed_keys.rows, dim_, q.columns, s.pair.scores);
-  scores(s.packed_keys.values, task_.value_dim, q.dout, s.pair.dweights);
+  scores(m.keys.rows, dim_, q.columns, s.pair.scores);
+  scores(m.keys.values, task_.value_dim, q.dout, s.pair.dweights);
   PairBias bias;
-  const bool gated = pair_bias(task_, head, query_tile, key_tile, bias);
+  const bool gated = pair_bias(task_, m.head, m.query_tile, m.key_tile, bias);
   if (gated) add_bias(s.pair.scores, kTile, bias.key, bias.query);
-  const auto key0 = static_cast<int32_t>(key_tile * kTile);
-  const int32_t* first_key = task_.plan.first_key + query_tile * kTile;
+  const auto key0 = static_cast<int32_t>(m.key_tile * kTile);
+  const int32_t* first_key = task_.plan.first_key + m.query_tile * kTile;
   task_.steps->gradient({.scores = s.pair.scores,
                          .dweights = s.pair.dweights,
                          .keys = kTile,
                          .columns = columns,
                          .factor = task_.factor(),
-                         .mask = {first_key, task_.plan.last_key + query_tile * kTile, key0,
+                         .mask = {first_key, task_.plan.last_key + m.query_tile * kTile, key0,
                                   key0 < first_key[queries - 1]},
                          .log2_sum = q.log2_sum,
                          .delta = q.delta,
@@ -356,15 +386,15 @@ void Backward::pair(size_t query, size_t head, size_t query_tile, size_t key_til
                          .dscores_by_query = s.pair.by_query});
   if (gated)
     add_gate_gradients(s.pair.by_key, kernel.pair, kTile, columns, task_.in.gate_scale,
-                       gate_tile(query, key_tile), gate_tile(query, query_tile));
+                       gate_tile(m.query, m.key_tile), gate_tile(m.query, m.query_tile));
   const auto by_key = [&](const uint32_t* left, size_t width, const uint32_t* right, float* c) {
     kernel.product({kTile, width, kernel.depth(columns), left, kTile / kernel.pair, 1, right, width,
                     c, width, true});
   };
-  by_key(s.pair.weights, task_.value_width, q.paired_dout, dv);
-  by_key(s.pair.by_key, width_, q.paired, dkeys);
-  kernel.product({queries, width_, kernel.depth(kTile), s.pair.by_query, 1, kTile,
-                  s.packed_keys.paired, width_, dqueries, width_, true});
+  by_key(s.pair.weights, task_.value_width, q.paired_dout, m.dv);
+  by_key(s.pair.by_key, width_, q.paired, m.dkeys);
+  kernel.product({queries, width_, kernel.depth(kTile), s.pair.by_query, 1, kTile, m.keys.paired,
+                  width_, m.dqueries, width_, true});
 }
 
 // ---- 3. distant pairs
@@ -374,37 +404,48 @@ void Backward::distant(size_t slot, size_t head, const BlockPair& blocks, Scratc
   const size_t j = task_.supers.of_tile[blocks.key_tile];
   const bool adjacent = j + 1 == i;
   const size_t index = adjacent ? 0 : task_.supers.pair(i, j);
-  const float* between = product(batch_.products, slot, index);
+  const size_t tiles = blocks.key_tiles;
+  float* dkeys = adjacent ? key_tile(batch_.dcarried, slot, blocks.key_tile) : s.dkeys;
+  if (!adjacent) std::fill_n(dkeys, tiles * n_.key, 0.0F);
+  for (size_t n = 0; n < tiles; ++n) {
+    const float* keys = key_tile(batch_.carried, slot, blocks.key_tile + n);
+    if (!adjacent)
+      multiply(*task_.f32, {kTile, width_, dim_}, plain(keys, width_),
+               {product(batch_.products, slot, index), width_}, {s.keys, width_});
+    pack_keys(adjacent ? keys : s.keys, head, blocks.key_tile + n, n, s);
+  }
+  for (size_t member = 0; member < task_.group; ++member)
+    for (int32_t m = 0; m < blocks.query_tiles; ++m) {
+      const size_t queries = blocks.query_tile + m, query = slot * task_.group + member;
+      const size_t seen = task_.plan.tile[queries].first_key / kTile;
+      if (seen >= blocks.key_tile + tiles) continue;
+      const size_t query_head = head * task_.group + member;
+      load_gradients(*task_.kernel, query_head, queries, s);
+      pack_queries(query_tile(batch_.start, query, queries), s);
+      for (size_t n = 0; n < tiles; ++n) {
+        const size_t tile = blocks.key_tile + n;
+        if (tile < seen) continue;
+        meet({query, query_head, queries, tile, packed_at(n, s), dv_tile(slot, tile),
+              dkeys + n * n_.key, query_tile(batch_.dstart, query, queries)},
+             s);
+      }
+    }
+  if (!adjacent) carry_back(slot, index, blocks, s);
+}
+
+// The keys of a pair were y = keys M: dkeys += dy M^T, dM += keys^T dy.
+void Backward::carry_back(size_t slot, size_t pair, const BlockPair& blocks, Scratch& s) const {
+  float* flipped = s.chain;
+  std::fill_n(flipped, n_.p, 0.0F);
+  transpose_matrix({product(batch_.products, slot, pair), width_}, dim_, dim_, {flipped, width_});
   for (int32_t n = 0; n < blocks.key_tiles; ++n) {
     const size_t tile = blocks.key_tile + n;
-    const float* keys = key_tile(batch_.carried, slot, tile);
-    float* dcarried = key_tile(batch_.dcarried, slot, tile);
-    float* dkeys = adjacent ? dcarried : s.dkeys;
-    if (!adjacent) {
-      multiply(*task_.f32, {kTile, width_, dim_}, plain(keys, width_), {between, width_},
-               {s.keys, width_});
-      std::fill_n(dkeys, n_.key, 0.0F);
-    }
-    pack_keys(adjacent ? keys : s.keys, head, tile, s);
-    for (size_t member = 0; member < task_.group; ++member)
-      for (int32_t m = 0; m < blocks.query_tiles; ++m) {
-        const size_t queries = blocks.query_tile + m, query = slot * task_.group + member;
-        if (static_cast<size_t>(task_.plan.tile[queries].first_key) >= (tile + 1) * kTile) continue;
-        const size_t query_head = head * task_.group + member;
-        load_queries(*task_.kernel, query_tile(batch_.start, query, queries), query_head, queries,
-                     s);
-        pair(query, query_head, queries, tile, dv_tile(slot, tile), dkeys,
-             query_tile(batch_.dstart, query, queries), s);
-      }
-    if (adjacent) continue;
-    // y = keys M: dkeys = dy M^T, dM = keys^T dy
-    float* transposed_between = s.chain;
-    std::fill_n(transposed_between, n_.p, 0.0F);
-    transpose_matrix({between, width_}, dim_, dim_, {transposed_between, width_});
-    multiply_add(*task_.f32, {kTile, width_, dim_}, plain(dkeys, width_),
-                 {transposed_between, width_}, {dcarried, width_});
-    multiply_add(*task_.f32, {dim_, width_, kTile}, transposed(keys, width_), {dkeys, width_},
-                 {product(batch_.dproducts, slot, index), width_});
+    const float* dy = s.dkeys + n * n_.key;
+    multiply_add(*task_.f32, {kTile, width_, dim_}, plain(dy, width_), {flipped, width_},
+                 {key_tile(batch_.dcarried, slot, tile), width_});
+    multiply_add(*task_.f32, {dim_, width_, kTile},
+                 transposed(key_tile(batch_.carried, slot, tile), width_), {dy, width_},
+                 {product(batch_.dproducts, slot, pair), width_});
   }
 }
 
@@ -502,6 +543,7 @@ void Backward::walk_inside(size_t slot, size_t head, size_t member, size_t tile,
     multiply(*task_.f32, {kTile, width_, dim_}, plain(state(b), width_),
              {tile_product(batch_.pt, slot, b), width_}, {state(b - 1), width_});
   float* d = query_tile(batch_.dstart, query, tile);
+  load_gradients(*task_.kernel, query_head, tile, s);
   const size_t seen = task_.plan.tile[tile].first_key / kTile;
   for (size_t b = first; b < tile; ++b) {
     float* dp = s.dp + (b - first) * n_.p;  // dP^T += x^T d
@@ -511,9 +553,10 @@ void Backward::walk_inside(size_t slot, size_t head, size_t member, size_t tile,
              {tile_product(batch_.p, slot, b), width_}, {s.dkeys, width_});
     std::memcpy(d, s.dkeys, n_.key * sizeof(float));
     if (b < seen) continue;
-    load_queries(*task_.kernel, state(b), query_head, tile, s);
-    pack_keys(key_tile(batch_.kt, slot, b), head, b, s);
-    pair(query, query_head, tile, b, dv_tile(slot, b), s.dkt + (b - first) * n_.key, d, s);
+    pack_queries(state(b), s);
+    meet({query, query_head, tile, b, packed_at(b - first, s), dv_tile(slot, b),
+          s.dkt + (b - first) * n_.key, d},
+         s);
   }
 }
 
@@ -522,9 +565,9 @@ void Backward::own_scores(size_t query, size_t head, size_t tile, size_t slot, S
   const TileKernel& f32 = *task_.f32;
   const PackedQueries& q = s.packed_queries;
   const size_t value_dim = task_.value_dim, value_width = task_.value_width;
-  load_queries(f32, nullptr, head, tile, s);
+  load_gradients(f32, head, tile, s);
   block_scores(task_.size, f32, s.block, s.queries, s.pair.scores);
-  f32.product({kTile, kTile, value_dim, s.packed_keys.values, value_width, 1, q.dout, kTile,
+  f32.product({kTile, kTile, value_dim, s.own_values, value_width, 1, q.dout, kTile,
                s.pair.dweights, kTile, false});
   PairBias bias;
   const bool gated = pair_bias(task_, head, tile, tile, bias);
@@ -580,7 +623,7 @@ void Backward::local(size_t slot, size_t head, size_t tile, size_t place, Scratc
   const Tile& t = task_.plan.tile[tile];
   make_block(task_.in, task_.size, t, head, *task_.f32, s.block);
   load_tile(tile_rows(task_.in.v, t.token, t.tokens, head), {}, s.load);
-  task_.f32->to_rows(s.load, task_.value_dim, s.packed_keys.values);
+  task_.f32->to_rows(s.load, task_.value_dim, s.own_values);
   s.gradients.dp_transposed = s.dp + place * n_.p;
   s.gradients.dcarried = s.dkt + place * n_.key;
   begin_block_gradients(task_.size, *task_.f32, s.block, s.gradients, s.local);
@@ -595,6 +638,9 @@ void Backward::inside(size_t slot, size_t head, size_t i, Scratch& s) const {
   const size_t tiles = super.tiles;
   std::fill_n(s.dp, tiles * n_.p, 0.0F);
   std::fill_n(s.dkt, tiles * n_.key, 0.0F);
+  for (size_t place = 0; place + 1 < tiles; ++place)
+    pack_keys(key_tile(batch_.kt, slot, super.first_tile + place), head, super.first_tile + place,
+              place, s);
   for (size_t place = 0; place < tiles; ++place)
     for (size_t member = 0; member < task_.group; ++member)
       walk_inside(slot, head, member, super.first_tile + place, super, s);

@@ -94,7 +94,7 @@ void make_block(const PathInputs& in, const BlockSize& size, const Tile& tile, s
                 const TileKernel& f32, const Block& block) {
   const size_t m = size.maps, width = size.width;
   load_tile(tile_rows(in.k, tile.token, tile.tokens, kv_head), {}, block.k);
-  f32.to_columns(block.k, size.dim, block.k_columns);
+  transpose_matrix({block.k, size.width}, kTile, size.dim, {block.k_columns, kTile});
   load_maps(in, size, tile, kv_head, block);
   multiply(f32, {m, m, size.dim}, plain(block.w, width), {block.w_columns, m}, {block.gram, m});
   invert(size, f32, block);
@@ -127,7 +127,7 @@ void make_block_queries(const AnyView2& rows, size_t first, const BlockSize& siz
     std::memmove(queries.q + first * size.width, queries.q, rows.rows * size.width * sizeof(float));
     std::fill_n(queries.q, first * size.width, 0.0F);
   }
-  f32.to_columns(queries.q, size.dim, queries.q_columns);
+  transpose_matrix({queries.q, size.width}, kTile, size.dim, {queries.q_columns, kTile});
   multiply(f32, {size.maps, kTile, size.dim}, plain(block.w, size.width),
            {queries.q_columns, kTile}, {queries.a, kTile});
   keep_later(size, queries.a);
