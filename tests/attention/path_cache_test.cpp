@@ -1,3 +1,4 @@
+#include "cairn/attention/path/path.h"
 #include "cairn/base/error.h"
 #include "tests/attention/harness.h"
 
@@ -138,6 +139,87 @@ TEST(PathCache, TruncatedContinuesAsIfNothingHadFollowed) {
     EXPECT_EQ(cache->length(), length);
     feed(c, *cache, 1700, 40, 6, team);
     EXPECT_LT(relative_error(c.out.values(), expected), kError) << length;
+  }
+}
+
+// The published rule and the one between it and ours, for one key head with maps from the front
+// end: every key is carried at every token, or all at once when a list of pending maps is full.
+class CarriedKeys {
+ public:
+  CarriedKeys(size_t dim, size_t most_pending) : dim_(dim), most_(most_pending) {}
+
+  // Scores of all keys for query q after the token's map and key have come.
+  std::vector<double> step(const double* q, const double* k, const double* w, double beta) {
+    if (pending_.size() == most_) flush();
+    pending_.push_back({{k, k + dim_}, {w, w + dim_}, beta});
+    std::vector<double> x(q, q + dim_), newest;
+    for (size_t j = pending_.size(); j-- > 0;) {
+      newest.push_back(dot(pending_[j].k, x));
+      apply(pending_[j], x);
+    }
+    std::vector<double> scores;
+    for (const auto& key : keys_) scores.push_back(dot(key, x));
+    scores.insert(scores.end(), newest.rbegin(), newest.rend());
+    return scores;
+  }
+
+ private:
+  struct Pending {
+    std::vector<double> k, w;
+    double beta;
+  };
+  static double dot(const std::vector<double>& a, const std::vector<double>& b) {
+    return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
+  }
+  static void apply(const Pending& map, std::vector<double>& x) {
+    const double along = map.beta * dot(map.w, x);
+    for (size_t i = 0; i < x.size(); ++i) x[i] -= along * map.w[i];
+  }
+  void flush() {
+    for (const Pending& token : pending_) {
+      for (auto& key : keys_) apply(token, key);
+      keys_.push_back(token.k);
+    }
+    pending_.clear();
+  }
+
+  size_t dim_, most_;
+  std::vector<std::vector<double>> keys_;
+  std::vector<Pending> pending_;
+};
+
+TEST(PathCache, AgreesWithThePublishedRuleAndWithLazyBlocks) {
+  constexpr size_t kTokens = 700, kDim = 16;
+  ThreadTeam team(1);
+  Problem p = everything(kTokens);
+  p.options = {"path", {}};
+  p.heads = p.kv_heads = 1;
+  p.value_dim = 1;
+  Case c(p);
+  const auto& room = dynamic_cast<const PathAttention&>(*c.attention);
+  AlignedBuffer memory(1 << 24);
+  Arena arena({memory.data(), memory.size()});
+  const FrontRows rows = room.front().take_rows(arena, kTokens);
+  const FrontWeights weights = room.front().take_weights(arena, false);
+  room.front().forward(c.inputs(), c.layout(), weights, rows, arena, team);
+  const auto cache = c.attention->make_cache(kTokens, DType::f32);
+  feed(c, *cache, kTokens, 9, 1, team);
+  const auto q = c.q.values(), k = c.k.values();
+  const std::vector<double> w(rows.w, rows.w + kTokens * kDim);
+  for (const size_t pending : {1, 64}) {
+    CarriedKeys keys(kDim, pending);
+    std::vector<double> out;
+    for (size_t t = 0; t < kTokens; ++t) {
+      auto weight =
+          keys.step(q.data() + t * kDim, k.data() + t * kDim, w.data() + t * kDim, rows.beta[t]);
+      double sum = 0, value = 0;
+      for (size_t j = 0; j <= t; ++j) {
+        sum += weight[j] = std::exp(weight[j] / std::sqrt(static_cast<double>(kDim)));
+        value += weight[j] * c.v.get(j, 0);
+      }
+      out.push_back(value / sum);
+    }
+    EXPECT_LT(relative_error(c.out.values(), out), kError) << pending;
   }
 }
 
