@@ -6,6 +6,8 @@
     print(model.generate("int main(", max_tokens=64, temperature=0.7).text)
     logits = model.logits(model.tokenizer.encode("int main("))  # numpy, [tokens, vocab_size]
 
+cairn.attention has attention by itself, on arrays.
+
 The names are those of the C++ library (cairn/infer, cairn/text). What it throws arrives as
 cairn.Error with the same text: cairn.UsageError (also a ValueError) for wrong arguments,
 cairn.DataError for files that are not what they should be.

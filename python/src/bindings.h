@@ -7,6 +7,7 @@ namespace cairn::python {
 
 void bind_error(nanobind::module_& module);
 void bind_tokenizer(nanobind::module_& module);
+void bind_attention(nanobind::module_& module);
 void bind_engine(nanobind::module_& module);
 
 }  // namespace cairn::python
