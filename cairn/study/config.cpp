@@ -42,6 +42,7 @@ class StudyReader {
   std::vector<double> numbers(const TomlValue& value, const std::string& key) const;
   std::vector<std::string> words(const TomlValue& value, const std::string& key) const;
   void read_study(const Entry& entry);
+  std::string mechanism_name(const TomlValue& value) const;
   StudyMechanism read_mechanism(const Entry& entry) const;
   StudyTest read_test(const Entry& entry) const;
 
@@ -110,12 +111,20 @@ void StudyReader::read_study(const Entry& entry) {
   }
 }
 
+// Commas separate names on the command line.
+std::string StudyReader::mechanism_name(const TomlValue& value) const {
+  const std::string name = text(value, "mechanism.name");
+  if (name.find(',') != std::string::npos)
+    refuse(value, "mechanism.name", "a name without a comma", name);
+  return name;
+}
+
 StudyMechanism StudyReader::read_mechanism(const Entry& entry) const {
   StudyMechanism out;
   for (const auto& [key, value] : entry) {
     const std::string head = key.substr(0, key.find('.'));
     if (key == "name")
-      out.name = text(value, "mechanism.name");
+      out.name = mechanism_name(value);
     else if (key == "lr")
       out.lr = numbers(value, "mechanism.lr");
     else if (key == "attention")

@@ -8,7 +8,7 @@
 //   score = "error"       # what tables show: accuracy, error, sequence_accuracy or loss
 //
 //   [[mechanism]]
-//   name = "rope"         # of the row
+//   name = "rope"         # of the row, without a comma
 //   attention = "softmax" # the room; options = {KEY = VALUE} are its options
 //   lr = [1e-3, 3e-3]     # several: one seed tries all, the others take the best
 //   optim = {beta2 = 0.99}  # any section: what this mechanism alone has otherwise

@@ -3,12 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "cairn/base/log.h"
 #include "cairn/runs/run_folder.h"
 #include "cairn/study/report.h"
 #include "tests/support/files.h"
+#include "tests/support/golden.h"
 #include "tests/train/tiny_dataset.h"
 
 namespace cairn {
@@ -320,6 +322,28 @@ TEST_F(StudyRuns, MechanismsAreChosenByNameOrRoom) {
   EXPECT_EQ(bare.name, "recall");
 }
 
+// Of each example, the mechanisms that this program has.
+TEST_F(StudyRuns, TheExamplesArePlannable) {
+  const std::vector<std::string> rooms = attention_names();
+  size_t files = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(golden_folder() / "../../examples/studies")) {
+    Study study = load_study({.file = entry.path()});
+    std::erase_if(study.mechanisms, [&](const StudyMechanism& mechanism) {
+      const TomlValue& room = mechanism.settings.at("model.attention.mechanism");
+      return std::find(rooms.begin(), rooms.end(), std::get<std::string>(room.value)) ==
+             rooms.end();
+    });
+    EXPECT_FALSE(study.mechanisms.empty()) << entry.path();
+    const StudyPlan plan = plan_study(study, StudyResults(results()), runs());
+    EXPECT_GE(plan.runs.size(), study.mechanisms.size()) << entry.path();
+    for (const StudyRun& run : plan.runs)
+      for (const StudyTest& test : study.tests) EXPECT_FALSE(test_hash(test, run).empty());
+    ++files;
+  }
+  EXPECT_GE(files, 7U);
+}
+
 TEST_F(StudyRuns, WrongStudiesGetMessagesToActOn) {
   const auto refusal = [&](const std::string& more) {
     return message_of(
@@ -337,6 +361,7 @@ TEST_F(StudyRuns, WrongStudiesGetMessagesToActOn) {
   EXPECT_THAT(refusal("[[mechanism]]\nname = \"x\"\nattention = \"softmx\"\n"),
               HasSubstr("did you mean \"softmax\"?"));
   EXPECT_THAT(refusal("[[mechanism]]\nname = \"x\"\nlr = \"high\"\n"), HasSubstr("mechanism.lr"));
+  EXPECT_THAT(refusal("[[mechanism]]\nname = \"a, b\"\n"), HasSubstr("without a comma"));
   EXPECT_THAT(refusal("[optim]\nlrr = 1\n"), HasSubstr("did you mean \"optim.lr\"?"));
 }
 
