@@ -286,10 +286,14 @@ std::string read_file(const Path& path, uint64_t max_bytes) {
 }
 
 void write_file_atomically(const Path& path, std::string_view content) {
+  write_file_atomically(path, [&](FileWriter& writer) { writer.write(content); });
+}
+
+void write_file_atomically(const Path& path, FunctionRef<void(FileWriter& writer)> fill) {
   const Path temporary = path.string() + ".tmp-" + std::to_string(::getpid());
   try {
     FileWriter writer(temporary);
-    writer.write(content);
+    fill(writer);
     writer.sync();
     writer.close();
     rename_file(temporary, path);

@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "cairn/base/function_ref.h"
+
 namespace cairn {
 
 using Path = std::filesystem::path;
@@ -101,6 +103,8 @@ std::string read_file(const Path& path, uint64_t max_bytes = uint64_t{1} << 32);
 // the folder. Errors remove the temporary file, a crash leaves it behind. One writer of a path at a
 // time in a process.
 void write_file_atomically(const Path& path, std::string_view content);
+// The same for content that streams: `fill` writes it; what it throws leaves the old content.
+void write_file_atomically(const Path& path, FunctionRef<void(FileWriter& writer)> fill);
 
 void rename_file(const Path& from,
                  const Path& to);      // atomic within a file system; files or folders

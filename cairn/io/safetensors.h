@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "cairn/base/file.h"
-#include "cairn/base/function_ref.h"
+#include "cairn/io/tensor_source.h"
 #include "cairn/tensor/dtype.h"
 #include "cairn/tensor/shape.h"
 
@@ -92,9 +92,6 @@ struct TensorEntry {
   Shape shape;
 };
 
-// Gives the bytes of entries[index] to `sink`, in order, in as many pieces as it likes.
-using ByteSink = FunctionRef<void(const void* data, size_t bytes)>;
-using TensorSource = FunctionRef<void(size_t index, ByteSink sink)>;
 using TensorMetadata = std::map<std::string, std::string>;
 
 // Writes one file: data start at a multiple of 64 bytes (the header is padded), tensors in order

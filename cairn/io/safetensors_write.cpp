@@ -1,6 +1,5 @@
 // Writing: the header is known before the first byte of data, so data stream through.
 #include <fmt/core.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -151,22 +150,12 @@ uint64_t write_safetensors(const Path& path, std::span<const TensorEntry> entrie
   const std::string doing = "writing " + path.string();
   const std::vector<size_t> order = storage_order(entries);
   const std::string header = make_header(doing, entries, order, metadata);
-  const Path temporary = path.string() + ".tmp-" + std::to_string(::getpid());
   uint64_t total = 0;
-  try {
-    FileWriter writer(temporary);
+  write_file_atomically(path, [&](FileWriter& writer) {
     writer.write(header);
     for (const size_t index : order) write_tensor(writer, doing, entries[index], index, source);
-    writer.sync();
     total = writer.written();
-    writer.close();
-    rename_file(temporary, path);
-  } catch (...) {
-    std::error_code ignored;
-    std::filesystem::remove(temporary, ignored);
-    throw;
-  }
-  sync_folder(path.has_parent_path() ? path.parent_path() : Path("."));
+  });
   return total;
 }
 

@@ -1,6 +1,5 @@
 // Models as Hugging Face folders.
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -28,19 +27,6 @@ constexpr uint64_t kMaxConfigBytes = uint64_t{1} << 24;
                .hint = hint});
 }
 
-// IEEE half to single; exact.
-float half_to_float(uint16_t half) {
-  const uint32_t sign = uint32_t{half & 0x8000U} << 16;
-  const uint32_t exponent = half >> 10 & 0x1FU;
-  const uint32_t fraction = half & 0x3FFU;
-  if (exponent == 0) {  // zero and subnormals: fraction * 2^-24
-    const float magnitude = static_cast<float>(fraction) * 0x1p-24F;
-    return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
-  }
-  const uint32_t wide = exponent == 31 ? 255 : exponent + 112;
-  return std::bit_cast<float>(sign | wide << 23 | fraction << 13);
-}
-
 template <class T>
 T read_unaligned(const std::byte* from) {
   T value;
@@ -62,7 +48,7 @@ void convert(const StoredTensor& tensor, View1<float> target) {
       target[i] = bf16{read_unaligned<uint16_t>(from + 2 * i)}.to_float();
   } else {
     for (size_t i = 0; i < target.size; ++i)
-      target[i] = half_to_float(read_unaligned<uint16_t>(from + 2 * i));
+      target[i] = f16{read_unaligned<uint16_t>(from + 2 * i)}.to_float();
   }
 }
 

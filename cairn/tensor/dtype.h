@@ -1,4 +1,4 @@
-// Element types, and bfloat16 as a value.
+// Element types, and the two 16-bit floats as values.
 #pragma once
 
 #include <bit>
@@ -25,6 +25,38 @@ struct bf16 {
     return {static_cast<uint16_t>((word + 0x7fffU + ((word >> 16) & 1U)) >> 16)};
   }
   constexpr float to_float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
+};
+
+// IEEE 754 half precision. Conversion rounds to nearest even, overflows to infinity from 65520 on
+// and keeps NaN quiet with the upper bits of its payload: bit for bit what VCVTPS2PH does.
+struct f16 {
+  uint16_t bits = 0;
+
+  static constexpr f16 from_float(float value) {
+    const uint32_t word = std::bit_cast<uint32_t>(value), magnitude = word & 0x7fffffffU;
+    const uint32_t sign = word >> 16 & 0x8000U;
+    if (magnitude > 0x7f800000U)
+      return {static_cast<uint16_t>(sign | 0x7e00U | (magnitude >> 13 & 0x3ffU))};
+    if (magnitude >= 0x477ff000U) return {static_cast<uint16_t>(sign | 0x7c00U)};
+    if (magnitude < 0x38800000U) {
+      // Below 2^-14 halves are multiples of 2^-24, as are floats from 0.5 on: adding rounds.
+      const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
+      return {static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000U))};
+    }
+    const uint32_t rounded = magnitude + 0xfffU + (magnitude >> 13 & 1U);
+    return {static_cast<uint16_t>(sign | (rounded - 0x38000000U) >> 13)};
+  }
+
+  constexpr float to_float() const {  // exact
+    const uint32_t sign = uint32_t{bits & 0x8000U} << 16;
+    const uint32_t exponent = bits >> 10 & 0x1fU, fraction = bits & 0x3ffU;
+    if (exponent == 0) {  // zero and subnormals: fraction * 2^-24
+      const float magnitude = static_cast<float>(fraction) * 0x1p-24F;
+      return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
+    }
+    const uint32_t wide = exponent == 31 ? 255 : exponent + 112;
+    return std::bit_cast<float>(sign | wide << 23 | fraction << 13);
+  }
 };
 
 template <class T>
