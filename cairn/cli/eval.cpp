@@ -14,9 +14,9 @@
 #include "cairn/data/dataset.h"
 #include "cairn/eval/compressors.h"
 #include "cairn/eval/perplexity.h"
+#include "cairn/infer/text_model.h"
 #include "cairn/io/json.h"
 #include "cairn/nn/language_model.h"
-#include "cairn/text/tokenizer_json.h"
 
 namespace cairn {
 namespace {
@@ -202,7 +202,7 @@ void print(const Text& text, const Report& report, const std::vector<Comparison>
 }
 
 int run_perplexity(const Options& options) {
-  const Tokenizer tokenizer = load_tokenizer(options.model);
+  const Tokenizer tokenizer = open_tokenizer(options.model);
   const Text text = open_text(options, tokenizer);
   Model model = load_model(options.model);
   const Report report = score(options, model, tokenizer, text);
@@ -217,7 +217,8 @@ int run_perplexity(const Options& options) {
 
 std::function<int()> prepare(Arguments& arguments) {
   auto options = std::make_shared<Options>();
-  arguments.positional("MODEL", "a model folder with its tokenizer", options->model);
+  arguments.positional("MODEL", "a GGUF file, or a model folder with its tokenizer",
+                       options->model);
   arguments.positional("SUITE", "perplexity", options->suite);
   arguments.positional("FILE", "a text file (or give --data)", options->file, false);
   arguments.option("--data", "a dataset: its held-out part is scored", options->data);

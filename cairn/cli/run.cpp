@@ -188,8 +188,9 @@ int run(const Options& options) {
 std::function<int()> prepare(Arguments& arguments) {
   auto options = std::make_shared<Options>();
   Options& o = *options;
-  arguments.positional("MODEL", "a folder with config.json, model.safetensors, tokenizer.json",
-                       o.model);
+  arguments.positional(
+      "MODEL", "a GGUF file, or a folder with config.json, model.safetensors, tokenizer.json",
+      o.model);
   arguments.option("-p,--prompt", "the text to continue", o.prompt);
   arguments.option("-f,--file", "a file with the text to continue; - is standard input", o.file);
   arguments.option("-n,--tokens", "most tokens to generate", o.tokens);
@@ -213,7 +214,9 @@ std::function<int()> prepare(Arguments& arguments) {
 
 const Verb kRunVerb{.name = "run",
                     .does = "Continue a prompt with a model",
-                    .example = "cairn run demo/model -p \"int main(\" -n 64 --temperature 0.7",
+                    .example =
+                        "cairn run demo/model -p \"int main(\" -n 64 --temperature 0.7\n"
+                        "cairn run smollm2.gguf -p \"The capital of France\"",
                     .prepare = prepare};
 
 }  // namespace cairn

@@ -5,20 +5,24 @@
 #include <filesystem>
 
 #include "cairn/base/error.h"
+#include "cairn/io/gguf.h"
+#include "cairn/text/gguf_vocabulary.h"
 #include "cairn/text/tokenizer_json.h"
 
 namespace cairn {
-namespace {
 
-Tokenizer open_tokenizer(const Path& folder) {
-  const std::string doing = "opening " + folder.string();
+Tokenizer open_tokenizer(const Path& path) {
+  const std::string doing = "opening " + path.string();
+  if (is_gguf(path)) return Tokenizer(byte_level_bpe_from_gguf(GgufArchive(path)));
   std::error_code code;
-  if (!std::filesystem::is_directory(folder, code))
-    throw Error({.kind = ErrorKind::data,
-                 .doing = doing,
-                 .expected = "a folder with config.json, model.safetensors and tokenizer.json",
-                 .found = std::filesystem::exists(folder, code) ? "a file" : "no such folder"});
-  const Path file = folder / "tokenizer.json";
+  if (!std::filesystem::is_directory(path, code))
+    throw Error(
+        {.kind = ErrorKind::data,
+         .doing = doing,
+         .expected = "a GGUF file, or a folder with config.json, model.safetensors and "
+                     "tokenizer.json",
+         .found = std::filesystem::exists(path, code) ? "another file" : "no such file or folder"});
+  const Path file = path / "tokenizer.json";
   if (!std::filesystem::exists(file, code))
     throw Error({.kind = ErrorKind::data,
                  .doing = doing,
@@ -28,16 +32,14 @@ Tokenizer open_tokenizer(const Path& folder) {
   return load_tokenizer(file);
 }
 
-}  // namespace
-
-TextModel::TextModel(const Path& folder, ThreadTeam& team, const EngineOptions& options)
-    : tokenizer_(open_tokenizer(folder)), engine_(load_model(folder), team, options) {
+TextModel::TextModel(const Path& path, ThreadTeam& team, const EngineOptions& options)
+    : tokenizer_(open_tokenizer(path)), engine_(load_model(path), team, options) {
   const size_t known = tokenizer_.vocab_size(), rows = engine_.config().vocab_size;
   if (known > rows)
     throw Error({.kind = ErrorKind::data,
-                 .doing = "opening " + folder.string(),
-                 .subject = "tokenizer.json",
-                 .expected = fmt::format("at most {} tokens (vocab_size of config.json)", rows),
+                 .doing = "opening " + path.string(),
+                 .subject = "tokenizer",
+                 .expected = fmt::format("at most {} tokens (rows of the embedding)", rows),
                  .found = std::to_string(known),
                  .hint = "is the tokenizer from another model?"});
 }

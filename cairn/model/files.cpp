@@ -1,4 +1,4 @@
-// Models as Hugging Face folders.
+// Models as Hugging Face folders, or in GGUF files (gguf.cpp).
 #include <algorithm>
 #include <cstring>
 #include <map>
@@ -9,6 +9,7 @@
 #include "cairn/io/json.h"
 #include "cairn/io/safetensors.h"
 #include "cairn/model/architecture.h"
+#include "cairn/model/gguf.h"
 #include "cairn/model/model.h"
 
 namespace cairn {
@@ -137,11 +138,12 @@ void write_values(View1<const float> values, DType dtype, ByteSink sink) {
 
 }  // namespace
 
-Model load_model(const Path& folder) {
-  const Path path = folder / "config.json";
-  const Json document = read_json(path, kMaxConfigBytes);
-  ModelConfig config = read_model_config(JsonField(document, path.string()));
-  const TensorArchive archive(folder);
+Model load_model(const Path& path) {
+  if (is_gguf(path)) return load_gguf_model(path);
+  const Path file = path / "config.json";
+  const Json document = read_json(file, kMaxConfigBytes);
+  ModelConfig config = read_model_config(JsonField(document, file.string()));
+  const TensorArchive archive(path);
   settle_head(config, archive);
   check_tensors(config, archive);
   Model model(std::move(config));

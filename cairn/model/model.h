@@ -56,10 +56,11 @@ class Model {
 // start as initialize(seed) leaves them.
 Model rebuild_model(const ModelConfig& config, const Model& source, uint64_t seed = 0);
 
-// Reads a Hugging Face folder (config.json and safetensors, sharded or not; f32, f16, bf16).
-// Every tensor must be there with the shape that config.json implies; tied heads are accepted.
-// Throws Error (data) naming file and tensor.
-Model load_model(const Path& folder);
+// Reads a Hugging Face folder (config.json and safetensors, sharded or not; f32, f16, bf16) or a
+// GGUF file (gguf.h; also one of a set of shards), whose weights are decoded to f32.
+// Every tensor must be there with the shape that the configuration implies; tied heads are
+// accepted. Throws Error (data) naming file and tensor.
+Model load_model(const Path& path);
 
 // Writes config.json, generation_config.json and model.safetensors into `folder`, in `dtype`
 // (f32 or bf16); above 5 GB the weights are sharded. Each file appears whole or not at all.

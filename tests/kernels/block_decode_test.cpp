@@ -8,6 +8,7 @@
 #include "cairn/base/error.h"
 #include "cairn/base/file.h"
 #include "cairn/kernels/blocks.h"
+#include "tests/support/golden.h"
 #include "tests/support/targets.h"
 
 namespace cairn {
@@ -21,7 +22,7 @@ struct Golden {
 };
 
 std::vector<Golden> read_golden() {
-  const std::string content = read_file(Path(CAIRN_GOLDEN) / "blocks" / "decode.bin");
+  const std::string content = read_file(golden_folder() / "blocks" / "decode.bin");
   std::vector<Golden> all;
   for (size_t at = 0; at < content.size();) {
     uint32_t head[2];
