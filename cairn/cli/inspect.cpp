@@ -1,5 +1,5 @@
-// `cairn inspect`: what a safetensors file, a set of shards or a model folder holds. Reads headers
-// only, so it is as quick for 100 GB as for a toy.
+// `cairn inspect`: what a safetensors file, a set of shards or a model folder holds (a GGUF file:
+// inspect_gguf.cpp). Reads headers only, so it is as quick for 100 GB as for a toy.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -7,7 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "cairn/base/progress.h"
+#include "cairn/cli/inspect.h"
 #include "cairn/cli/verbs.h"
+#include "cairn/io/gguf.h"
 #include "cairn/io/json.h"
 #include "cairn/io/safetensors.h"
 #include "cairn/model/architecture.h"
@@ -89,6 +91,8 @@ std::string bytes_text(double bytes) {
   return format_bytes(static_cast<uint64_t>(bytes));
 }
 
+}  // namespace
+
 void print_model(const ModelConfig& c) {
   const MemoryEstimate memory = estimate_memory(c);
   std::string options;
@@ -109,16 +113,17 @@ void print_model(const ModelConfig& c) {
              bytes_text(memory.training));
 }
 
-// Tensors that differ only in the number of their layer, as one line of the table.
-struct Row {
-  std::string name;
-  std::string dtype;
-  Shape shape;
-  size_t count = 0;
-  uint64_t bytes = 0;
-};
+Json model_json(const ModelConfig& config) {
+  const MemoryEstimate memory = estimate_memory(config);
+  return {{"config", write_model_config(config, DType::f32)},
+          {"parameters", parameter_count(config)},
+          {"memory_bytes",
+           {{"weights_f32", static_cast<uint64_t>(memory.weights_f32)},
+            {"weights_bf16", static_cast<uint64_t>(memory.weights_bf16)},
+            {"cache_bf16", static_cast<uint64_t>(memory.cache_bf16)},
+            {"training_without_activations", static_cast<uint64_t>(memory.training)}}}};
+}
 
-// "model.layers.7.mlp.up_proj.weight" as "model.layers.*.mlp.up_proj.weight".
 std::string without_number(const std::string& name) {
   for (size_t begin = 0; begin < name.size();) {
     const size_t end = std::min(name.find('.', begin), name.size());
@@ -129,6 +134,22 @@ std::string without_number(const std::string& name) {
   }
   return name;
 }
+
+std::string printable(const std::string& name) {
+  const std::string text = in_quotes(name, 200);
+  return text.substr(1, text.size() - 2);
+}
+
+namespace {
+
+// Tensors that differ only in the number of their layer, as one line of the table.
+struct Row {
+  std::string name;
+  std::string dtype;
+  Shape shape;
+  size_t count = 0;
+  uint64_t bytes = 0;
+};
 
 std::vector<Row> make_rows(const StoredTensors& tensors, bool all) {
   std::vector<Row> rows;
@@ -143,12 +164,6 @@ std::vector<Row> make_rows(const StoredTensors& tensors, bool all) {
     row.bytes += tensor.bytes.size();
   }
   return rows;
-}
-
-// A name as it may be shown: what a file's names hold is not for the terminal to interpret.
-std::string printable(const std::string& name) {
-  const std::string text = in_quotes(name, 200);
-  return text.substr(1, text.size() - 2);
 }
 
 struct Totals {
@@ -189,17 +204,6 @@ void print_archive(const TensorArchive& archive, bool all) {
              format_bytes(sum.bytes));
 }
 
-Json model_json(const ModelConfig& config) {
-  const MemoryEstimate memory = estimate_memory(config);
-  return {{"config", write_model_config(config, DType::f32)},
-          {"parameters", parameter_count(config)},
-          {"memory_bytes",
-           {{"weights_f32", static_cast<uint64_t>(memory.weights_f32)},
-            {"weights_bf16", static_cast<uint64_t>(memory.weights_bf16)},
-            {"cache_bf16", static_cast<uint64_t>(memory.cache_bf16)},
-            {"training_without_activations", static_cast<uint64_t>(memory.training)}}}};
-}
-
 Json archive_json(const TensorArchive& archive) {
   Json files = Json::array();
   for (const TensorFileFacts& file : archive.files())
@@ -223,6 +227,10 @@ Json archive_json(const TensorArchive& archive) {
 }
 
 int run_inspect(const Options& options) {
+  if (is_gguf(options.path)) {
+    inspect_gguf(options.path, options.all, options.json);
+    return 0;
+  }
   const Findings findings = look(options.path);
   if (options.json) {
     Json result = {{"path", options.path}};
@@ -238,7 +246,7 @@ int run_inspect(const Options& options) {
 
 std::function<int()> prepare(Arguments& arguments) {
   auto options = std::make_shared<Options>();
-  arguments.positional("PATH", "a safetensors file, an index of shards, or a model folder",
+  arguments.positional("PATH", "a GGUF or safetensors file, an index of shards, or a model folder",
                        options->path);
   arguments.flag("--all", "list every tensor, not one line for all layers", options->all);
   arguments.flag("--json", "print JSON, with every tensor", options->json);
@@ -248,9 +256,10 @@ std::function<int()> prepare(Arguments& arguments) {
 }  // namespace
 
 const Verb kInspectVerb{.name = "inspect",
-                        .does = "Show what a model folder or safetensors file holds",
+                        .does = "Show what a model folder, GGUF or safetensors file holds",
                         .example =
                             "cairn inspect runs/demo/model\n"
+                            "cairn inspect smollm2.gguf\n"
                             "cairn inspect model.safetensors --json",
                         .prepare = prepare};
 

@@ -12,10 +12,12 @@
 namespace cairn {
 
 extern const Verb kBenchVerb;
+extern const Verb kConvertVerb;
 extern const Verb kDataVerb;
 extern const Verb kEvalVerb;
 extern const Verb kInspectVerb;
 extern const Verb kPlotVerb;
+extern const Verb kQuantizeVerb;
 extern const Verb kRunVerb;
 extern const Verb kRunsVerb;
 extern const Verb kStudyVerb;

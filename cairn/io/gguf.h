@@ -195,6 +195,7 @@ class GgufMetadata {
   void copy(const GgufValue& value);
   void remove(std::string_view key);
 
+  bool has(std::string_view key) const;
   size_t size() const { return pairs_.size(); }
 
  private:

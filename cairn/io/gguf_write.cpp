@@ -122,6 +122,11 @@ void GgufMetadata::remove(std::string_view key) {
                pairs_.end());
 }
 
+bool GgufMetadata::has(std::string_view key) const {
+  return std::any_of(pairs_.begin(), pairs_.end(),
+                     [&](const Pair& pair) { return pair.key == key; });
+}
+
 // What write_gguf needs to know, checked and laid out.
 class GgufWriter {
  public:

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "tests/support/files.h"
+#include "tests/support/golden.h"
 
 namespace cairn {
 namespace {
@@ -25,7 +26,7 @@ GgufFile parse(const std::string& content) {
 
 // Made by an independent writer: every kind of value, an array of each, four tensors.
 std::string golden() {
-  return read_file(Path(CAIRN_GOLDEN) / "gguf" / "theirs.gguf");
+  return read_file(golden_folder() / "gguf" / "theirs.gguf");
 }
 
 // A file put together field by field, so that any of them can be wrong.

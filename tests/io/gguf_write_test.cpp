@@ -8,6 +8,7 @@
 #include "cairn/base/file.h"
 #include "cairn/io/gguf.h"
 #include "tests/support/files.h"
+#include "tests/support/golden.h"
 
 namespace cairn {
 namespace {
@@ -16,7 +17,7 @@ using testing::HasSubstr;
 
 // The golden file's metadata and tensors, given to the writer again.
 struct Content {
-  Content() : archive(Path(CAIRN_GOLDEN) / "gguf" / "theirs.gguf") {
+  Content() : archive(golden_folder() / "gguf" / "theirs.gguf") {
     for (size_t i = 0; i < archive.metadata().metadata_count(); ++i)
       metadata.copy(archive.metadata().metadata(i));
     for (size_t i = 0; i < archive.tensor_count(); ++i) {

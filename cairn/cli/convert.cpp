@@ -1,0 +1,141 @@
+// `cairn convert` and `cairn quantize`: models from one kind of file to another.
+#include <fmt/core.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cairn/base/error.h"
+#include "cairn/base/hash.h"
+#include "cairn/base/progress.h"
+#include "cairn/cli/verbs.h"
+#include "cairn/infer/convert.h"
+#include "cairn/io/json.h"
+
+namespace cairn {
+namespace {
+
+struct Options {
+  std::string model, out, to, type, imatrix;
+  int64_t threads = 0;
+  bool json = false;
+};
+
+[[noreturn]] void refuse(const std::string& subject, const std::string& expected,
+                         const std::string& found) {
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "reading the command line",
+               .subject = subject,
+               .expected = expected,
+               .found = found});
+}
+
+Json to_json(const Manifest& manifest, const std::string& path) {
+  Json tensors = Json::array();
+  for (const WrittenTensor& tensor : manifest.tensors)
+    tensors.push_back({{"name", tensor.name},
+                       {"type", tensor.type},
+                       {"shape", tensor.shape},
+                       {"bytes", tensor.bytes},
+                       {"xxh3", hex64(tensor.hash)}});
+  return {{"path", path}, {"bytes", manifest.file_bytes}, {"tensors", tensors}};
+}
+
+// One line a tensor with the hash of its bytes, so that two files can be compared without both.
+void print(const Manifest& manifest, const Options& options) {
+  if (options.json) {
+    fmt::print("{}", write_json(to_json(manifest, options.out)));
+    return;
+  }
+  size_t width = 0;
+  double bits = 0, elements = 0;
+  for (const WrittenTensor& tensor : manifest.tensors) {
+    width = std::max(width, tensor.name.size());
+    bits += 8 * static_cast<double>(tensor.bytes);
+    elements += static_cast<double>(element_count(tensor.shape));
+  }
+  for (const WrittenTensor& tensor : manifest.tensors)
+    fmt::print("{}  {:<{}}  {:<6}  {}\n", hex64(tensor.hash), tensor.name, width, tensor.type,
+               to_string(tensor.shape));
+  fmt::print("{}: {}, {} tensors, {:.2f} bits a weight\n", options.out,
+             format_bytes(manifest.file_bytes), manifest.tensors.size(),
+             elements > 0 ? bits / elements : 0.0);
+}
+
+Manifest write_gguf(const Options& options, const FileType* type) {
+  ThreadTeam team(static_cast<int>(options.threads));
+  const TensorContent content = open_as_gguf(options.model);
+  const ImportanceMatrix importance =
+      options.imatrix.empty() ? ImportanceMatrix{} : read_importance_matrix(options.imatrix);
+  return write_gguf_model(content, options.out, type, importance, team);
+}
+
+std::optional<DType> read_dtype(const std::string& word) {
+  if (word.empty()) return std::nullopt;
+  if (word == "f32") return DType::f32;
+  if (word == "f16") return DType::f16;
+  if (word == "bf16") return DType::bf16;
+  refuse("--type", "f32, f16 or bf16 (a Hugging Face folder holds no others)", in_quotes(word));
+}
+
+int run_convert(const Options& options) {
+  if (options.to != "gguf" && options.to != "hf")
+    refuse("--to", "gguf or hf", in_quotes(options.to));
+  if (options.to == "gguf") {
+    const FileType* type = options.type.empty() ? nullptr : &find_file_type(options.type);
+    print(write_gguf(options, type), options);
+  } else {
+    print(write_hf_model(options.model, options.out, read_dtype(options.type)), options);
+  }
+  return 0;
+}
+
+int run_quantize(const Options& options) {
+  print(write_gguf(options, &find_file_type(options.type)), options);
+  return 0;
+}
+
+void declare_common(Arguments& arguments, Options& options) {
+  arguments.positional("MODEL", "a model folder or a GGUF file", options.model);
+  arguments.positional("OUT", "the file, or with --to hf the folder, to write", options.out);
+  arguments.option("--threads", "0: as many as the machine allows", options.threads);
+  arguments.flag("--json", "print the manifest as JSON", options.json);
+}
+
+std::function<int()> prepare_convert(Arguments& arguments) {
+  auto options = std::make_shared<Options>();
+  declare_common(arguments, *options);
+  arguments.option("--to", "gguf or hf (a Hugging Face folder)", options->to);
+  arguments.option("--type", "of matrices: f32, f16, bf16; to gguf also q8_0 ... (as they are)",
+                   options->type);
+  return [options] { return run_convert(*options); };
+}
+
+std::function<int()> prepare_quantize(Arguments& arguments) {
+  auto options = std::make_shared<Options>();
+  options->type = "q4_k_m";
+  declare_common(arguments, *options);
+  arguments.option("-t,--type",
+                   "q8_0, q6_k, q5_k_m, q5_0, q4_k_m, q4_0, q3_k_m, q2_k, ... (q4_k_m)",
+                   options->type);
+  arguments.option("--imatrix", "importance of columns, a GGUF file of llama.cpp's imatrix",
+                   options->imatrix);
+  return [options] { return run_quantize(*options); };
+}
+
+}  // namespace
+
+const Verb kConvertVerb{.name = "convert",
+                        .does = "Turn a model folder into a GGUF file, or back",
+                        .example =
+                            "cairn convert demo/model demo.gguf --to gguf --type bf16\n"
+                            "cairn convert smollm2.gguf smollm2 --to hf",
+                        .prepare = prepare_convert};
+
+const Verb kQuantizeVerb{.name = "quantize",
+                         .does = "Write a model with fewer bits a weight, as GGUF",
+                         .example =
+                             "cairn quantize demo/model demo-q4.gguf -t q4_k_m\n"
+                             "cairn quantize big.gguf small.gguf -t q4_0 --imatrix imatrix.gguf",
+                         .prepare = prepare_quantize};
+
+}  // namespace cairn

@@ -1,0 +1,23 @@
+// What the inspections of several kinds of files share.
+#pragma once
+
+#include <string>
+
+#include "cairn/io/json.h"
+#include "cairn/model/config.h"
+
+namespace cairn {
+
+// What a model is and how much memory it takes.
+void print_model(const ModelConfig& config);
+Json model_json(const ModelConfig& config);
+
+// A name as it may be shown: what a file's names hold is not for the terminal to interpret.
+std::string printable(const std::string& name);
+// "model.layers.7.mlp.up_proj.weight" as "model.layers.*.mlp.up_proj.weight".
+std::string without_number(const std::string& name);
+
+// `cairn inspect FILE.gguf`: header, metadata, tokenizer and tensors.
+void inspect_gguf(const std::string& path, bool all, bool json);
+
+}  // namespace cairn

@@ -1,0 +1,203 @@
+#include "cairn/infer/convert.h"
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "cairn/base/error.h"
+#include "cairn/base/hash.h"
+#include "cairn/base/log.h"
+#include "cairn/io/json.h"
+#include "cairn/kernels/blocks.h"
+#include "cairn/model/architecture.h"
+#include "cairn/model/gguf.h"
+#include "cairn/text/gguf_vocabulary.h"
+#include "cairn/text/tokenizer_json.h"
+
+namespace cairn {
+namespace {
+
+constexpr uint32_t kQuantizationVersion = 2;        // general.quantization_version
+constexpr size_t kSlabElements = size_t{1} << 22;   // converted and written at a time
+constexpr size_t kChunkElements = size_t{1} << 15;  // one thread's piece of a slab
+
+// Rows [first, first + count) of a tensor in another type, into `to`.
+void convert_rows(const ContentTensor& tensor, size_t first, size_t count, BlockType type,
+                  View1<const float> importance, std::span<std::byte> to, ThreadTeam& team) {
+  const size_t cols = tensor.cols(), row_bytes = block_row_bytes(type, cols);
+  const size_t grain = std::max<size_t>(1, kChunkElements / cols);
+  team.run(chunk_count(count, grain), [&](size_t chunk, int /*thread*/) {
+    std::vector<float> values(cols);
+    const size_t end = std::min(count, (chunk + 1) * grain);
+    for (size_t i = chunk * grain; i < end; ++i) {
+      const auto from = tensor.row(first + i);
+      const auto target = to.subspan(i * row_bytes, row_bytes);
+      if (tensor.type == type) {
+        std::copy(from.begin(), from.end(), target.begin());
+        continue;
+      }
+      decode_blocks(tensor.type, from, {values.data(), cols});
+      encode_blocks(type, {values.data(), cols}, target, importance);
+    }
+  });
+}
+
+// Vectors and what no mix names: floats in f32, the rest as it is.
+BlockType kept_type(const ContentTensor& tensor) {
+  const bool half = tensor.type == BlockType::f16 || tensor.type == BlockType::bf16;
+  return half && tensor.shape.size() == 1 ? BlockType::f32 : tensor.type;
+}
+
+View1<const float> importance_of(const ImportanceMatrix& matrix, const ContentTensor& tensor) {
+  const auto found = matrix.find(tensor.name);
+  if (found == matrix.end()) return {};
+  if (found->second.size() != tensor.cols())
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "reading the importance matrix",
+                 .subject = "tensor " + in_quotes(tensor.name),
+                 .expected = std::to_string(tensor.cols()) + " columns",
+                 .found = std::to_string(found->second.size()),
+                 .hint = "is it of another model?"});
+  return {found->second.data(), found->second.size()};
+}
+
+uint32_t file_type_id(const TensorContent& content, const FileType* file_type) {
+  if (file_type != nullptr) return file_type->id;
+  for (const FileType& known : file_types())
+    if (!content.tensors.empty() && known.base == content.tensors[0].type) return known.id;
+  return 0;
+}
+
+void note(Manifest& manifest, const std::string& name, std::string_view type, const Shape& shape,
+          uint64_t bytes, uint64_t hash) {
+  manifest.tensors.push_back({name, std::string(type), shape, bytes, hash});
+}
+
+}  // namespace
+
+Manifest write_gguf_model(const TensorContent& content, const Path& path, const FileType* file_type,
+                          const ImportanceMatrix& importance, ThreadTeam& team,
+                          const ConvertProgress& progress) {
+  std::vector<GgufEntry> entries;
+  uint64_t all = 0, done = 0;
+  bool quantized = false;
+  for (const ContentTensor& tensor : content.tensors) {
+    const auto mixed = file_type == nullptr
+                           ? std::nullopt
+                           : mixed_type(*file_type, tensor.name, tensor.shape, content.model);
+    entries.push_back({tensor.name, mixed.value_or(kept_type(tensor)), tensor.shape});
+    all += block_bytes(entries.back().type, tensor.shape);
+    quantized = quantized || block_type_info(entries.back().type).quantized;
+  }
+  GgufMetadata metadata = content.metadata;
+  if (file_type != nullptr || !metadata.has("general.file_type"))
+    metadata.set_u32("general.file_type", file_type_id(content, file_type));
+  if (quantized) metadata.set_u32("general.quantization_version", kQuantizationVersion);
+
+  Manifest manifest;
+  std::vector<std::byte> slab;
+  manifest.file_bytes = write_gguf(path, metadata, entries, [&](size_t index, ByteSink sink) {
+    const ContentTensor& tensor = content.tensors[index];
+    const BlockType type = entries[index].type;
+    const View1<const float> weights = importance_of(importance, tensor);
+    const size_t rows = tensor.rows(), row_bytes = block_row_bytes(type, tensor.cols());
+    const size_t step = std::max<size_t>(1, kSlabElements / std::max<size_t>(1, tensor.cols()));
+    Hasher hasher;
+    for (size_t first = 0; first < rows; first += step) {
+      const size_t count = std::min(step, rows - first);
+      slab.resize(count * row_bytes);
+      convert_rows(tensor, first, count, type, weights, slab, team);
+      hasher.update(slab.data(), slab.size());
+      sink(slab.data(), slab.size());
+    }
+    note(manifest, tensor.name, block_type_name(type), tensor.shape, rows * row_bytes,
+         hasher.digest());
+    done += rows * row_bytes;
+    if (progress) progress(done, all);
+  });
+  return manifest;
+}
+
+namespace {
+
+// Whether every value of an f32 tensor is one of `type`.
+bool fits(const GgufTensor& tensor, BlockType type) {
+  const size_t count = tensor.bytes.size() / 4;
+  std::vector<float> values(count), back(count);
+  std::vector<std::byte> narrow(2 * count);
+  decode_blocks(BlockType::f32, tensor.bytes, {values.data(), count});
+  for (const float value : values)
+    if (type == BlockType::f16 && !(value >= -65504 && value <= 65504)) return false;
+  encode_blocks(type, {values.data(), count}, narrow);
+  decode_blocks(type, narrow, {back.data(), count});
+  return std::memcmp(values.data(), back.data(), 4 * count) == 0;
+}
+
+// The type that a tensor has in the folder; `matrices` is that of the embedding.
+BlockType hf_type(const GgufTensor& tensor, BlockType matrices, std::optional<DType> dtype) {
+  if (dtype) return *block_type_of(*dtype);
+  if (block_type_info(tensor.type).quantized) return BlockType::f32;
+  const bool narrow = matrices == BlockType::f16 || matrices == BlockType::bf16;
+  if (tensor.type == BlockType::f32 && tensor.shape.size() == 1 && narrow && fits(tensor, matrices))
+    return matrices;
+  return tensor.type;
+}
+
+void write_description(const GgufArchive& archive, const ModelConfig& config, const Path& folder,
+                       DType dtype) {
+  if (archive.find("tokenizer.ggml.model"))
+    save_tokenizer(byte_level_bpe_from_gguf(archive), folder);
+  else
+    log_warning("no tokenizer in " + archive.path().string() + ": the folder will have none");
+  write_file_atomically(folder / "generation_config.json",
+                        write_json(write_generation_config(config)));
+  // Last: a folder without config.json is not a model yet.
+  write_file_atomically(folder / "config.json", write_json(write_model_config(config, dtype)));
+}
+
+}  // namespace
+
+Manifest write_hf_model(const Path& gguf, const Path& folder, std::optional<DType> dtype) {
+  const GgufArchive archive(gguf);
+  const ModelConfig config = read_gguf_config(archive);
+  check_gguf_tensors(archive, config);
+  const std::vector<GgufName> names = gguf_names(config);
+  const BlockType matrices = archive.tensor("token_embd.weight").type;
+  std::vector<TensorEntry> entries;
+  for (const GgufName& name : names)
+    entries.push_back({name.hf,
+                       *block_type_info(hf_type(archive.tensor(name.gguf), matrices, dtype)).dtype,
+                       name.shape});
+  make_folders(folder);
+  Manifest manifest;
+  const auto source = [&](size_t index, ByteSink sink) {
+    const GgufTensor tensor = archive.tensor(names[index].gguf);
+    const BlockType type = *block_type_of(entries[index].dtype);
+    const size_t cols = tensor.shape.back(), rows = element_count(tensor.shape) / cols;
+    const size_t from_bytes = block_row_bytes(tensor.type, cols);
+    std::vector<float> values(cols);
+    std::vector<std::byte> row(block_row_bytes(type, cols));
+    Hasher hasher;
+    for (size_t i = 0; i < rows; ++i) {
+      const size_t at = names[index].rotary ? gguf_row(i, config.head_dim) : i;
+      const auto from = tensor.bytes.subspan(at * from_bytes, from_bytes);
+      if (type == tensor.type) {
+        std::copy(from.begin(), from.end(), row.begin());
+      } else {
+        decode_blocks(tensor.type, from, {values.data(), cols});
+        encode_blocks(type, {values.data(), cols}, row);
+      }
+      hasher.update(row.data(), row.size());
+      sink(row.data(), row.size());
+    }
+    note(manifest, names[index].hf, block_type_name(type), tensor.shape, rows * row.size(),
+         hasher.digest());
+  };
+  for (const std::string& file : write_tensor_archive(folder, "model", entries, source))
+    manifest.file_bytes += std::filesystem::file_size(folder / file);
+  write_description(archive, config, folder, entries[0].dtype);
+  return manifest;
+}
+
+}  // namespace cairn

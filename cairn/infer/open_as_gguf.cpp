@@ -1,0 +1,160 @@
+// Where tensors and metadata come from.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "cairn/base/error.h"
+#include "cairn/base/log.h"
+#include "cairn/infer/convert.h"
+#include "cairn/io/json.h"
+#include "cairn/model/architecture.h"
+#include "cairn/model/gguf.h"
+#include "cairn/text/gguf_vocabulary.h"
+#include "cairn/text/tokenizer_json.h"
+
+namespace cairn {
+namespace {
+
+size_t read_size(const GgufArchive& archive, const std::string& key, size_t otherwise) {
+  const auto value = archive.find(key);
+  if (!value) return otherwise;
+  if (!value->is_array()) return static_cast<size_t>(value->as_integer(0, 1 << 20));
+  const std::vector<int64_t> numbers = value->as_integers();
+  return numbers.empty() ? otherwise : static_cast<size_t>(std::max<int64_t>(numbers[0], 0));
+}
+
+TensorContent open_gguf(const Path& path) {
+  const auto archive = std::make_shared<const GgufArchive>(path);
+  TensorContent content;
+  for (size_t i = 0; i < archive->metadata().metadata_count(); ++i) {
+    const GgufValue value = archive->metadata().metadata(i);
+    if (value.key().substr(0, 6) != "split.") content.metadata.copy(value);  // one file is written
+  }
+  for (size_t i = 0; i < archive->tensor_count(); ++i) {
+    const GgufTensor tensor = archive->tensor(i);
+    content.tensors.push_back({std::string(tensor.name), tensor.type, tensor.shape, tensor.bytes});
+  }
+  const std::string name(archive->at("general.architecture").as_string());
+  content.model.layers = read_size(*archive, name + ".block_count", 0);
+  content.model.heads = read_size(*archive, name + ".attention.head_count", 1);
+  content.model.kv_heads =
+      read_size(*archive, name + ".attention.head_count_kv", content.model.heads);
+  content.model.tied_head = !archive->find_tensor("output.weight");
+  content.files = archive;
+  return content;
+}
+
+BlockType stored_type(const TensorArchive& archive, const std::string& name,
+                      const StoredTensor& tensor) {
+  const auto type = tensor.type ? block_type_of(*tensor.type) : std::nullopt;
+  if (type == BlockType::f32 || type == BlockType::f16 || type == BlockType::bf16) return *type;
+  throw Error({.kind = ErrorKind::data,
+               .doing = "reading " + archive.path().string(),
+               .subject = "tensor " + in_quotes(name),
+               .expected = "F32, F16 or BF16",
+               .found = tensor.dtype});
+}
+
+void add_tokenizer(const Path& folder, const ModelConfig& config, GgufMetadata& metadata) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(folder / "tokenizer.json", ignored)) {
+    log_warning("no tokenizer.json in " + folder.string() +
+                ": the GGUF file will have no tokenizer");
+    return;
+  }
+  byte_level_bpe_to_gguf(load_tokenizer(folder).spec(), config.vocab_size, metadata);
+}
+
+TensorContent open_folder(const Path& folder) {
+  const Path file = folder / "config.json";
+  const Json document = read_json(file, uint64_t{1} << 24);
+  ModelConfig config = read_model_config(JsonField(document, file.string()));
+  const auto archive = std::make_shared<const TensorArchive>(folder);
+  config.tie_embeddings = archive->tensors().count("lm_head.weight") == 0;
+  TensorContent content;
+  content.files = archive;
+  content.model = {config.layers, config.heads, config.kv_heads, config.tie_embeddings};
+  for (const GgufName& name : gguf_names(config)) {
+    const StoredTensor& stored = archive->find(name.hf);
+    if (stored.shape != name.shape)
+      throw Error({.kind = ErrorKind::data,
+                   .doing = "reading " + archive->path().string(),
+                   .subject = "tensor " + in_quotes(name.hf),
+                   .expected = to_string(name.shape) + " (by config.json)",
+                   .found = to_string(stored.shape)});
+    content.tensors.push_back({name.gguf, stored_type(*archive, name.hf, stored), name.shape,
+                               stored.bytes, name.rotary ? config.head_dim : 0});
+  }
+  content.metadata.set_string("general.architecture", "llama");
+  content.metadata.set_string("general.type", "model");
+  content.metadata.set_string("general.name",
+                              std::filesystem::weakly_canonical(folder).filename().string());
+  add_tokenizer(folder, config, content.metadata);
+  write_gguf_config(config, content.metadata);  // config.json's ids count
+  return content;
+}
+
+}  // namespace
+
+size_t ContentTensor::rows() const {
+  const size_t elements = element_count(shape);
+  return elements == 0 ? 0 : elements / cols();
+}
+
+std::span<const std::byte> ContentTensor::row(size_t index) const {
+  const size_t row_bytes = block_row_bytes(type, cols());
+  const size_t at = rotary_head == 0 ? index : hf_row(index, rotary_head);
+  return bytes.subspan(at * row_bytes, row_bytes);
+}
+
+TensorContent open_as_gguf(const Path& path) {
+  return is_gguf(path) ? open_gguf(path) : open_folder(path);
+}
+
+ImportanceMatrix read_importance_matrix(const Path& path) {
+  const GgufArchive archive(path);
+  const GgufValue type = archive.at("general.type");
+  if (type.as_string() != "imatrix") type.fail("\"imatrix\"");
+  constexpr std::string_view kSums = ".in_sum2";
+  ImportanceMatrix matrix;
+  for (size_t i = 0; i < archive.tensor_count(); ++i) {
+    const GgufTensor sums = archive.tensor(i);
+    if (sums.name.size() <= kSums.size() ||
+        sums.name.substr(sums.name.size() - kSums.size()) != kSums)
+      continue;
+    const std::string name(sums.name.substr(0, sums.name.size() - kSums.size()));
+    const GgufTensor counts = archive.tensor(name + ".counts");
+    const auto floats = [&](const GgufTensor& tensor) {
+      if (tensor.type != BlockType::f32)
+        throw Error({.kind = ErrorKind::data,
+                     .doing = "reading " + path.string(),
+                     .subject = "tensor " + in_quotes(tensor.name),
+                     .expected = "f32",
+                     .found = std::string(block_type_name(tensor.type))});
+      std::vector<float> values(element_count(tensor.shape));
+      std::copy(tensor.bytes.begin(), tensor.bytes.end(),
+                reinterpret_cast<std::byte*>(values.data()));
+      return values;
+    };
+    std::vector<float> values = floats(sums);
+    const std::vector<float> seen = floats(counts);
+    // Of an expert's stack, one count a matrix: their sums are one importance of the columns.
+    const size_t cols = sums.shape.back();
+    std::vector<float> means(cols, 0.0F);
+    for (size_t at = 0; at < values.size(); ++at) {
+      const size_t which = at / cols;
+      const float count = which < seen.size() ? seen[which] : 0;
+      if (count > 0) means[at % cols] += values[at] / count;
+    }
+    for (const float mean : means)
+      if (!(mean >= 0) || mean > 1e30F)
+        throw Error({.kind = ErrorKind::data,
+                     .doing = "reading " + path.string(),
+                     .subject = "tensor " + in_quotes(sums.name),
+                     .expected = "finite sums of squares"});
+    matrix[name] = std::move(means);
+  }
+  return matrix;
+}
+
+}  // namespace cairn

@@ -1,0 +1,195 @@
+#include "cairn/infer/convert.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+
+#include "cairn/model/gguf.h"
+#include "cairn/model/model.h"
+#include "cairn/text/bpe_trainer.h"
+#include "cairn/text/tokenizer_json.h"
+#include "tests/infer/model_files.h"
+#include "tests/support/files.h"
+
+namespace cairn {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr std::string_view kText = "the theme of the other then there: 1 2 3";
+
+// A folder with a small model, whose matrices are rows of 256 or of 64, and its tokenizer.
+class Convert : public testing::Test {
+ protected:
+  void make_folder(DType dtype, bool tied) {
+    ModelConfig config;
+    config.vocab_size = 270;
+    config.hidden_size = 64;
+    config.intermediate_size = 256;
+    config.layers = 2;
+    config.heads = 4;
+    config.kv_heads = 2;
+    config.head_dim = 16;
+    config.context_length = 64;
+    config.tie_embeddings = tied;
+    config.eos_ids = {7};
+    save_model(random_model(config), hf(), dtype);
+    BpeTrainingOptions training;
+    training.vocab_size = 270;
+    save_tokenizer(train_bpe(std::span(&kText, 1), training, team_), hf());
+  }
+  Manifest to_gguf(const Path& from, const char* name, const char* type = nullptr,
+                   int threads = 1) {
+    ThreadTeam team(threads, true);
+    return write_gguf_model(open_as_gguf(from), folder_ / name,
+                            type == nullptr ? nullptr : &find_file_type(type), {}, team);
+  }
+  // The configuration without token ids, to which GGUF adds those that the tokenizer names.
+  static ModelConfig shape_of(const Path& path) {
+    ModelConfig config = load_model(path).config();
+    EXPECT_EQ(config.eos_ids.at(0), 7);
+    config.bos_ids.clear();
+    config.eos_ids.clear();
+    config.pad_id.reset();
+    return config;
+  }
+  Path hf() const { return folder_ / "hf"; }
+
+  TempFolder folder_;
+  ThreadTeam team_{1};
+};
+
+TEST_F(Convert, FolderToGgufToFolderKeepsEveryBit) {
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const bool tied : {true, false}) {
+      make_folder(dtype, tied);
+      to_gguf(hf(), "m.gguf");
+      write_hf_model(folder_ / "m.gguf", folder_ / "back", {});
+      const TensorArchive before(hf()), after(folder_ / "back");
+      ASSERT_EQ(before.tensors().size(), after.tensors().size());
+      for (const auto& [name, tensor] : before.tensors()) {
+        EXPECT_EQ(after.find(name).dtype, tensor.dtype) << name;
+        EXPECT_TRUE(std::equal(tensor.bytes.begin(), tensor.bytes.end(),
+                               after.find(name).bytes.begin(), after.find(name).bytes.end()))
+            << name;
+      }
+      EXPECT_EQ(shape_of(folder_ / "back"), shape_of(hf()));
+      EXPECT_EQ(load_tokenizer(folder_ / "back").encode(kText), load_tokenizer(hf()).encode(kText));
+    }
+}
+
+TEST_F(Convert, GgufToFolderToGgufKeepsEveryBit) {
+  make_folder(DType::bf16, false);
+  const Manifest before = to_gguf(hf(), "m.gguf");
+  write_hf_model(folder_ / "m.gguf", folder_ / "back", {});
+  const Manifest after = to_gguf(folder_ / "back", "n.gguf");
+  ASSERT_EQ(before.tensors.size(), after.tensors.size());
+  for (size_t i = 0; i < before.tensors.size(); ++i) {
+    EXPECT_EQ(before.tensors[i].name, after.tensors[i].name);
+    EXPECT_EQ(before.tensors[i].type, after.tensors[i].type) << before.tensors[i].name;
+    EXPECT_EQ(before.tensors[i].hash, after.tensors[i].hash) << before.tensors[i].name;
+  }
+  EXPECT_EQ(before.tensors[1].type, "f32") << "vectors are f32 in GGUF";
+}
+
+TEST_F(Convert, GgufModelsGiveTheFoldersWeights) {
+  make_folder(DType::f32, true);
+  to_gguf(hf(), "m.gguf");
+  EXPECT_EQ(load_model(folder_ / "m.gguf").weights_hash(), load_model(hf()).weights_hash());
+  EXPECT_EQ(shape_of(folder_ / "m.gguf"), shape_of(hf()));
+}
+
+TEST_F(Convert, QuantisingIsTheSameForAnyThreadsAndFromAnyFile) {
+  make_folder(DType::f32, false);
+  to_gguf(hf(), "plain.gguf");
+  to_gguf(hf(), "one.gguf", "q4_k_m");
+  to_gguf(hf(), "three.gguf", "q4_k_m", 3);
+  to_gguf(folder_ / "plain.gguf", "again.gguf", "q4_k_m");
+  const std::string one = read_file(folder_ / "one.gguf");
+  EXPECT_EQ(read_file(folder_ / "three.gguf"), one);
+  EXPECT_EQ(read_file(folder_ / "again.gguf"), one);
+  const GgufArchive archive(folder_ / "one.gguf");
+  EXPECT_EQ(archive.at("general.file_type").as_integer(), 15);
+  EXPECT_EQ(archive.at("general.quantization_version").as_integer(), 2);
+  EXPECT_EQ(archive.tensor("blk.0.ffn_up.weight").type, BlockType::q5_0);    // rows of 64
+  EXPECT_EQ(archive.tensor("blk.1.ffn_down.weight").type, BlockType::q6_k);  // rows of 256
+  EXPECT_EQ(archive.tensor("blk.0.attn_norm.weight").type, BlockType::f32);
+  EXPECT_EQ(archive.tensor("output.weight").type, BlockType::q8_0);
+}
+
+TEST_F(Convert, EveryTypeStaysNearTheWeights) {
+  make_folder(DType::f32, true);
+  const Model expected = load_model(hf());
+  for (const FileType& type : file_types()) {
+    to_gguf(hf(), "m.gguf", type.name.data());
+    const Model found = load_model(folder_ / "m.gguf");
+    double off = 0, all = 0;
+    for (size_t i = 0; i < expected.weights().size(); ++i) {
+      const double w = static_cast<double>(expected.weights()[i]);
+      off += std::pow(static_cast<double>(found.weights()[i]) - w, 2);
+      all += w * w;
+    }
+    // Noise of b bits a weight is some 2^-b of the weights; two bits of them are the coarsest.
+    EXPECT_LT(std::sqrt(off / all), type.name == "f32" ? 1e-12 : 0.25) << type.name;
+  }
+}
+
+TEST_F(Convert, UnknownMetadataStaysInItsOrder) {
+  make_folder(DType::f32, true);
+  TensorContent content = open_as_gguf(hf());
+  content.metadata.set_string("author.note", "kept");
+  write_gguf_model(content, folder_ / "m.gguf", nullptr, {}, team_);
+  to_gguf(folder_ / "m.gguf", "n.gguf", "q8_0");
+  const GgufArchive before(folder_ / "m.gguf"), after(folder_ / "n.gguf");
+  for (size_t i = 0; i < before.metadata().metadata_count(); ++i)
+    EXPECT_EQ(after.metadata().metadata(i).key(), before.metadata().metadata(i).key());
+  EXPECT_EQ(after.at("author.note").as_string(), "kept");
+}
+
+TEST_F(Convert, AnImportanceMatrixIsReadAndMustFit) {
+  make_folder(DType::f32, true);
+  const auto write_matrix = [&](size_t cols) {
+    GgufMetadata metadata;
+    metadata.set_string("general.type", "imatrix");
+    const std::array<GgufEntry, 2> entries = {
+        GgufEntry{"blk.0.ffn_up.weight.in_sum2", BlockType::f32, {1, cols}},
+        GgufEntry{"blk.0.ffn_up.weight.counts", BlockType::f32, {1, 1}}};
+    std::vector<float> sums(cols, 1.0F);
+    sums[3] = 4000;
+    const float count = 2;
+    write_gguf(folder_ / "i.gguf", metadata, entries, [&](size_t index, ByteSink sink) {
+      index == 0 ? sink(sums.data(), 4 * cols) : sink(&count, 4);
+    });
+    return read_importance_matrix(folder_ / "i.gguf");
+  };
+  const ImportanceMatrix matrix = write_matrix(64);
+  EXPECT_EQ(matrix.at("blk.0.ffn_up.weight")[3], 2000.0F);
+  EXPECT_EQ(matrix.at("blk.0.ffn_up.weight")[4], 0.5F);
+  const auto column_error = [&](const ImportanceMatrix& importance) {
+    write_gguf_model(open_as_gguf(hf()), folder_ / "m.gguf", &find_file_type("q4_0"), importance,
+                     team_);
+    Model expected = load_model(hf()), found = load_model(folder_ / "m.gguf");
+    const char* name = "model.layers.0.mlp.up_proj.weight";
+    double sum = 0;
+    for (size_t row = 0; row < 256; ++row)
+      sum += std::pow(found.matrix(name)[row][3] - expected.matrix(name)[row][3], 2);
+    return sum;
+  };
+  EXPECT_LT(column_error(matrix), 0.5 * column_error({}));
+  EXPECT_THAT(message_of([&] { column_error(write_matrix(32)); }), HasSubstr("64 columns"));
+  EXPECT_THAT(message_of([&] { read_importance_matrix(folder_ / "m.gguf"); }),
+              HasSubstr("imatrix"));
+}
+
+TEST_F(Convert, ADiskThatFillsLeavesNoFile) {
+  make_folder(DType::f32, true);
+  const TensorContent content = open_as_gguf(hf());
+  const FaultyFiles faults(20);
+  EXPECT_THROW(write_gguf_model(content, folder_ / "m.gguf", nullptr, {}, team_), Error);
+  EXPECT_EQ(folder_.files(), 0U);
+}
+
+}  // namespace
+}  // namespace cairn
