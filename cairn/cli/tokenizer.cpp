@@ -1,5 +1,5 @@
 // `cairn tokenizer`: makes a tokenizer from text, and shows what tokenizers do with text.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -13,6 +13,7 @@
 #include "cairn/data/corpus.h"
 #include "cairn/io/json.h"
 #include "cairn/text/bpe_trainer.h"
+#include "cairn/text/chat_template.h"
 #include "cairn/text/tokenizer.h"
 #include "cairn/text/tokenizer_description.h"
 #include "cairn/text/tokenizer_json.h"
@@ -185,11 +186,63 @@ struct TextOptions {
   bool parse_special = false;
   bool add_special = false;
   bool skip_special = false;
+  bool chat = false;
   bool json = false;
 };
 
+// A conversation from a JSON object: messages, tools, documents, add_generation_prompt, now
+// (seconds since 1970); everything else are variables of the template.
+Conversation conversation_of(const std::string& text) {
+  jinja::Dict members;
+  const jinja::Value document = jinja::from_json(text, "the conversation", false);
+  if (document.is_dict()) members = document.dict();
+  if (members.find_name("messages") == nullptr) {
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "reading a conversation",
+                 .expected = "a JSON object with \"messages\""});
+  }
+  jinja::Context context("the conversation", {});
+  jinja::Dict variables;
+  Conversation conversation;
+  for (auto& [key, value] : members.items) {
+    const std::string& name = key.text().bytes;
+    const auto json = [&](const jinja::Value& part) {
+      return jinja::to_json(context, part, -1, false, ", ", ": ").bytes;
+    };
+    if (name == "messages") {
+      conversation.messages = json(value);
+    } else if (name == "tools" && !value.is_none()) {
+      conversation.tools = json(value);
+    } else if (name == "documents" && !value.is_none()) {
+      conversation.documents = json(value);
+    } else if (name == "add_generation_prompt") {
+      conversation.add_generation_prompt = value.truth();
+    } else if (name == "now" && value.is_integer()) {
+      conversation.now = static_cast<std::time_t>(value.integer());
+    } else {
+      variables.set(key, value);
+    }
+  }
+  conversation.variables =
+      jinja::to_json(context, jinja::Value(variables), -1, false, ", ", ": ").bytes;
+  return conversation;
+}
+
+int run_encode_chat(const Tokenizer& tokenizer, const TextOptions& options) {
+  const ChatTemplate chat(tokenizer);
+  const RenderedChat rendered = chat.render(conversation_of(read_input(options.file)));
+  const std::vector<int32_t> ids = chat.encode(rendered);
+  if (options.json) {
+    print_out(json_line({{"ids", ids}, {"tokens", ids.size()}, {"text", rendered.text}}));
+  } else {
+    print_out(fmt::format("{}\n", fmt::join(ids, " ")));
+  }
+  return 0;
+}
+
 int run_encode(const TextOptions& options) {
   const Tokenizer tokenizer = load_tokenizer(options.tokenizer);
+  if (options.chat) return run_encode_chat(tokenizer, options);
   const std::string text = read_input(options.file);
   const std::vector<int32_t> ids = tokenizer.encode(
       text, {.parse_special = options.parse_special, .add_special = options.add_special});
@@ -216,6 +269,8 @@ std::function<int()> prepare_encode(Arguments& arguments) {
                  options->parse_special);
   arguments.flag("--add-special", "add what the tokenizer puts around a text",
                  options->add_special);
+  arguments.flag("--chat", "FILE is a conversation (JSON), rendered by the chat template first",
+                 options->chat);
   arguments.flag("--json", "print JSON", options->json);
   return [options] { return run_encode(*options); };
 }
@@ -270,6 +325,27 @@ struct InfoOptions {
   bool json = false;
 };
 
+// Null without a template; else its size, and what it asks for or why it is not understood.
+Json template_facts(const Tokenizer& tokenizer) {
+  const std::string& source = tokenizer.spec().chat_template;
+  if (source.empty()) return nullptr;
+  Json facts = {{"bytes", source.size()}};
+  try {
+    facts["variables"] = ChatTemplate(tokenizer).variables();
+  } catch (const Error& error) {
+    facts["problem"] = error.what();
+  }
+  return facts;
+}
+
+std::string template_text(const Json& facts) {
+  if (facts.is_null()) return "none";
+  if (facts.contains("problem")) return facts["problem"].get<std::string>();
+  std::string names;
+  for (const Json& name : facts["variables"]) names.append(" ").append(name.get<std::string>());
+  return fmt::format("{} bytes, asks for{}", facts["bytes"].get<size_t>(), names);
+}
+
 Json facts_of(const Tokenizer& tokenizer) {
   const TokenizerSpec& spec = tokenizer.spec();
   Json special = Json::array();
@@ -299,7 +375,7 @@ Json facts_of(const Tokenizer& tokenizer) {
           {"suffix", spec.suffix},
           {"bytes_without_token", tokenizer.bytes_without_token()},
           {"longest_token_bytes", longest},
-          {"chat_template", !spec.chat_template.empty()},
+          {"chat_template", template_facts(tokenizer)},
           {"fingerprint", hex64(tokenizer.fingerprint())},
           {"unicode", CharClasses::unicode_version()}};
 }
@@ -348,8 +424,8 @@ int run_info(const InfoOptions& options) {
       facts["special_tokens"].size(), id_text(tokenizer, tokenizer.bos_id()),
       ids_text(tokenizer, facts["end_ids"]), steps_text(facts["normalizer"], "text stays"),
       steps_text(facts["pre_tokenizer"], "the text is one"), CharClasses::unicode_version(),
-      steps_text(facts["decoder"], "tokens are text"),
-      tokenizer.spec().chat_template.empty() ? "none" : "yes", hex64(tokenizer.fingerprint())));
+      steps_text(facts["decoder"], "tokens are text"), template_text(facts["chat_template"]),
+      hex64(tokenizer.fingerprint())));
   return 0;
 }
 
