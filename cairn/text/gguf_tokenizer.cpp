@@ -27,6 +27,7 @@ enum class Rule { gpt2, smollm, llama3, qwen2, gpt4o, tekken, plain };
 struct Pre {
   std::string_view name;
   Rule rule;
+  bool begins = false;  // a word that is a token stays whole, and texts begin with BOS
 };
 // The first name of a rule is the one that is written.
 constexpr Pre kPres[] = {
@@ -43,12 +44,12 @@ constexpr Pre kPres[] = {
     {"codeshell", Rule::smollm},
     {"exaone", Rule::smollm},
     {"minerva-7b", Rule::smollm},
-    {"llama-bpe", Rule::llama3},
-    {"llama3", Rule::llama3},
-    {"llama-v3", Rule::llama3},
-    {"falcon3", Rule::llama3},
-    {"pixtral", Rule::llama3},
-    {"lfm2", Rule::llama3},
+    {"llama-bpe", Rule::llama3, true},
+    {"llama3", Rule::llama3, true},
+    {"llama-v3", Rule::llama3, true},
+    {"falcon3", Rule::llama3, true},
+    {"pixtral", Rule::llama3, true},
+    {"lfm2", Rule::llama3, true},
     {"dbrx", Rule::llama3},
     {"smaug-bpe", Rule::llama3},
     {"glm4", Rule::llama3},
@@ -58,7 +59,7 @@ constexpr Pre kPres[] = {
     {"stablelm2", Rule::qwen2},
     {"hunyuan", Rule::qwen2},
     {"gpt-4o", Rule::gpt4o},
-    {"tekken", Rule::tekken},
+    {"tekken", Rule::tekken, true},
     {"default", Rule::plain},
 };
 
@@ -86,6 +87,11 @@ std::vector<PretokenizerStep> steps_of(Rule rule) {
     steps.push_back(Pretokenizer::by_regex(pattern)[0]);
   }
   return steps;
+}
+
+bool begins(std::string_view pre) {
+  return std::any_of(std::begin(kPres), std::end(kPres),
+                     [&](const Pre& entry) { return entry.name == pre && entry.begins; });
 }
 
 [[noreturn]] void refuse(const std::string& key, const std::string& expected,
@@ -172,7 +178,7 @@ void read_gpt2(const GgufTokenizer& keys, TokenizerSpec& spec) {
     for (const Pre& entry : kPres) known += (known.empty() ? "" : ", ") + std::string(entry.name);
     refuse("pre", known, in_quotes(pre));
   }
-  spec.ignore_merges = spec.pretokenizer == steps_of(Rule::llama3) || pre == "tekken";
+  spec.ignore_merges = begins(pre);
   read_merges(keys, spec);
 }
 
@@ -229,8 +235,8 @@ TokenizerSpec spec_from_gguf(const GgufTokenizer& keys) {
                                 std::pair("eom_token_id", keys.eom_token_id)}) {
     if (id >= 0) spec.end_ids.push_back(id_of(keys, key, id));
   }
-  const bool begins = keys.model == "llama" || keys.pre == "llama-bpe" || keys.pre == "tekken";
-  if (keys.add_bos_token.value_or(begins) && spec.bos_id >= 0) spec.prefix = {spec.bos_id};
+  const bool with_bos = keys.model == "llama" || begins(keys.pre);
+  if (keys.add_bos_token.value_or(with_bos) && spec.bos_id >= 0) spec.prefix = {spec.bos_id};
   if (keys.add_eos_token.value_or(keys.model == "t5") && spec.eos_id >= 0) {
     spec.suffix = {spec.eos_id};
   }
@@ -249,7 +255,9 @@ namespace {
 
 std::string pre_of(const TokenizerSpec& spec) {
   for (const Pre& entry : kPres) {
-    if (spec.pretokenizer == steps_of(entry.rule)) return std::string(entry.name);
+    if (spec.pretokenizer == steps_of(entry.rule) && spec.ignore_merges == entry.begins) {
+      return std::string(entry.name);
+    }
   }
   cannot_write("pre_tokenizer", "one that GGUF has a name for");
 }
