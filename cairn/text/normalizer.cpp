@@ -79,8 +79,7 @@ void collapse_blanks(std::string_view text, std::string& out) {
 // As BERT's: control characters and U+FFFD go, white space becomes a blank.
 void clean_text(std::string_view text, std::string& out) {
   for_each_char(text, [&](uint32_t c, std::string_view bytes) {
-    const bool space = c == '\t' || c == '\n' || c == '\r' || is_space(c);
-    if (space) {
+    if (c == '\t' || c == '\n' || c == '\r' || (is_space(c) && !is_control(c))) {
       out.push_back(' ');
     } else if (c != 0 && c != 0xFFFD && !is_control(c)) {
       out.append(bytes);

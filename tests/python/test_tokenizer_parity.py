@@ -154,6 +154,20 @@ def test_the_rules_see_the_same_words_at_every_code_point(awkward, tmp_path, cor
     assert_same(tokenizer, tmp_path, awkward)
 
 
+@pytest.mark.parametrize("name", ["metaspace", "gemma", "unigram", "wordpiece", "forms"])
+def test_tokenizers_of_other_kinds(name, corpus, awkward, tmp_path):
+    file = ROOT / "tests" / "golden" / "tokenizer" / f"{name}.json"
+    (tmp_path / "tokenizer.json").write_bytes(file.read_bytes())
+    tokenizer = Tokenizer.from_file(str(file))
+    # Without words to cut at, their library takes long over a document.
+    for text in [awkward[-30_000:], "\n".join(corpus[-10:])[:100_000], corpus[0][:100_000]]:
+        assert_same(tokenizer, tmp_path, text)
+        ids = tokenizer.encode(text).ids
+        theirs = tokenizer.decode(ids, skip_special_tokens=True)
+        mine = run("decode", tmp_path, "--skip-special", stdin=" ".join(map(str, ids)).encode())
+        assert mine.decode(errors="replace") == theirs
+
+
 def test_added_tokens_of_every_kind(corpus, tmp_path):
     tokenizer = train_theirs("gpt2", corpus[:40], 800)
     tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|im|>"])
