@@ -66,6 +66,12 @@ void MetricsLog::write(const Json& record) {
 }
 
 void MetricsLog::write(std::initializer_list<MetricField> fields) {
+  // Room for the longest line at once: later ones then allocate nothing.
+  constexpr size_t kLongestNumber = 32;
+  size_t longest = 3;
+  for (const MetricField& field : fields)
+    longest += std::string_view(field.name).size() + kLongestNumber;
+  line_.reserve(longest);
   line_.clear();
   line_ += '{';
   for (const MetricField& field : fields) {
