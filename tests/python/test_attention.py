@@ -169,6 +169,115 @@ def test_heads_beyond_the_kernels_are_refused():
         attention.softmax(*inputs(5), position="sine")
 
 
+def maps(tokens, kv_heads=2, dim=16, dtype=np.float32):
+    w = RANDOM.standard_normal((tokens, kv_heads, dim))
+    w /= np.linalg.norm(w, axis=2, keepdims=True)
+    return w.astype(dtype), RANDOM.uniform(0, 2, (tokens, kv_heads)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype,bound", [(np.float32, 1e-5), (np.float64, 1e-6)])
+@pytest.mark.parametrize("attend_current", [False, True])
+def test_stick_breaking_is_its_definition(dtype, bound, attend_current):
+    q, k, v = inputs(150, dtype=dtype)
+    offsets = [0, 70, 150]
+    out, remainder = attention.stick_breaking(q, k, v, offsets=offsets,
+                                              attend_current=attend_current)
+    assert out.dtype == remainder.dtype == dtype and remainder.shape == (150, 4)
+    for begin, end in zip(offsets, offsets[1:]):
+        for i in range(begin, end):
+            for head in range(4):
+                stick, expected = 1.0, np.zeros(24)
+                for j in range(i if attend_current else i - 1, begin - 1, -1):
+                    share = 1 / (1 + np.exp(-q[i, head].astype(float) @ k[j, head // 2] / 4))
+                    expected += stick * share * v[j, head // 2]
+                    stick *= 1 - share
+                assert np.abs(out[i, head] - expected).max() < bound
+                assert abs(remainder[i, head] - stick) < bound
+
+
+@pytest.mark.parametrize("dtype,bound", [(np.float32, 2e-5), (np.float64, 1e-6)])
+def test_path_is_its_definition(dtype, bound):
+    q, k, v = inputs(100, dtype=dtype)
+    (w, beta), log_f = maps(100, dtype=dtype), gates(100, dtype=dtype)
+    out = attention.path(q, k, v, w, beta, log_f)
+    scores = np.full((4, 100, 100), -1e30)
+    for head in range(4):
+        c = np.cumsum(log_f[:, head].astype(float))
+        for i in range(100):
+            x = q[i, head].astype(float)
+            for j in range(i, -1, -1):
+                scores[head, i, j] = x @ k[j, head // 2] / 4 + c[i] - c[j]
+                x = x - beta[j, head // 2] * (w[j, head // 2] @ x) * w[j, head // 2]
+    weights = np.exp(scores - scores.max(2, keepdims=True))
+    weights /= weights.sum(2, keepdims=True)
+    expected = np.einsum("hij,jhd->ihd", weights, np.repeat(v, 2, 1))
+    assert np.abs(out - expected).max() < bound
+    still = attention.path(q, k, v, w, beta * 0)
+    assert np.abs(still - attention.softmax(q, k, v)).max() < bound
+
+
+@pytest.mark.parametrize(
+    "change,argument",
+    [
+        (lambda a: a.update(beta=a["beta"] + 2.1), "beta"),
+        (lambda a: a.update(beta=a["beta"] - 2.1), "beta"),
+        (lambda a: a.update(beta=a["beta"][:, :1]), "beta"),
+        (lambda a: a.update(beta=a["beta"] * np.nan), "beta"),
+        (lambda a: a.update(w=a["w"] * 3), "w"),
+        (lambda a: a.update(w=a["w"][:-1]), "w"),
+        (lambda a: a.update(w=a["w"][0]), "w"),
+        (lambda a: a.update(w=a["w"][..., :3]), "w"),
+        (lambda a: a.update(w=np.repeat(a["w"], 5, 0)), "w"),
+        (lambda a: a.update(log_f=gates(20)[:, :3]), "log_f"),
+        (lambda a: a.update(offsets=[0, 21]), "offsets"),
+    ],
+)
+def test_wrong_maps_are_named(change, argument):
+    q, k, v = inputs(20)
+    w, beta = maps(20)
+    arguments = {"q": q, "k": k, "v": v, "w": w, "beta": beta}
+    change(arguments)
+    with pytest.raises(cairn.UsageError, match=argument):
+        attention.path(**arguments)
+
+
+@needs_torch
+def test_sticks_and_maps_pass_gradcheck():
+    from cairn.attention import torch as differentiable
+
+    arrays = inputs(9, dim=4, value_dim=3, dtype=np.float64)
+    tensors = [torch.tensor(x, requires_grad=True) for x in arrays]
+    assert torch.autograd.gradcheck(
+        lambda *x: differentiable.stick_breaking(*x, offsets=[0, 4, 9]), tensors)
+    w, beta = maps(9, dim=4, dtype=np.float64)
+    more = [torch.tensor(x, requires_grad=True)
+            for x in (w, beta * 0.9 + 0.1, gates(9, dtype=np.float64))]
+    assert torch.autograd.gradcheck(
+        lambda *x: differentiable.path(*x, offsets=[0, 4, 9]), tensors + more)
+    assert torch.autograd.gradcheck(
+        lambda *x: differentiable.path(*x), tensors + more[:2])
+
+
+@needs_torch
+@pytest.mark.parametrize("mechanism", ["stick_breaking", "path"])
+def test_fast_gradients_of_sticks_and_maps_are_those_in_float64(mechanism):
+    from cairn.attention import torch as differentiable
+
+    arrays = list(inputs(140))
+    if mechanism == "path":
+        arrays += [*maps(140), gates(140)]
+
+    def gradients(kind):
+        tensors = [torch.tensor(x, dtype=kind, requires_grad=True) for x in arrays]
+        out = getattr(differentiable, mechanism)(*tensors)
+        loss = out.square().sum() if mechanism == "path" else out[0].square().sum() + out[1].sum()
+        loss.backward()
+        return [x.grad for x in tensors]
+
+    for mine, right in zip(gradients(torch.float32), gradients(torch.float64)):
+        assert (mine.double() - right).norm() < 2e-4 * right.norm()
+
+
 @needs_torch
 @pytest.mark.parametrize("mechanism", ["softmax", "rope", "alibi", "window", "fox"])
 def test_gradients_pass_gradcheck(mechanism):

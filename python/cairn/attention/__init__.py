@@ -4,6 +4,8 @@
 
     out = attention.softmax(q, k, v, position="rope")
     out = attention.fox(q, k, v, log_f)
+    out, remainder = attention.stick_breaking(q, k, v)
+    out = attention.path(q, k, v, w, beta)
 
 Arrays are NumPy's or torch tensors on the CPU, and the result is of the same kind:
 
@@ -31,7 +33,7 @@ import numpy as np
 
 from .._cairn import attention as _native
 
-__all__ = ["fox", "set_threads", "softmax", "threads"]
+__all__ = ["fox", "path", "set_threads", "softmax", "stick_breaking", "threads"]
 
 set_threads = _native.set_threads
 threads = _native.threads
@@ -57,9 +59,12 @@ def as_input(array):
     return array
 
 
-def empty(like, shape):
-    """A new contiguous array of the kind and type of `like`."""
-    return like.new_empty(shape) if _is_torch(like) else np.empty(shape, like.dtype)
+def empty(like, shape, single=False):
+    """A new contiguous array of the kind and type of `like`, with `single` no less than float32."""
+    if not _is_torch(like):
+        return np.empty(shape, like.dtype)
+    array = like.new_empty(shape)
+    return array.float() if single and array.itemsize < 4 else array
 
 
 def as_offsets(offsets, tokens):
@@ -132,3 +137,54 @@ def fox(q, k, v, log_f, *, offsets=None, scale=None, gate_scale=1.0):
     Lin et al. 2025, arXiv:2503.02130.
     """
     return fox_call(q, k, v, log_f, offsets, scale, gate_scale)[1]
+
+
+def stick_breaking_call(q, k, v, offsets, scale, attend_current, exit_threshold):
+    """Runs it: (the native call, out, remainder)."""
+    q, k, v = as_input(q), as_input(k), as_input(v)
+    check_heads(q=q, k=k, v=v)
+    out = empty(q, (q.shape[0], q.shape[1], v.shape[2]))
+    remainder = empty(q, (q.shape[0], q.shape[1]), single=True)
+    call = _native.StickBreakingCall(q, k, v, as_input(out), as_input(remainder),
+                                     as_offsets(offsets, q.shape[0]),
+                                     0.0 if scale is None else scale, attend_current,
+                                     exit_threshold)
+    return call, out, remainder
+
+
+def stick_breaking(q, k, v, *, offsets=None, scale=None, attend_current=False,
+                   exit_threshold=2.0**-24):
+    """Stick-breaking attention: (out, remainder).
+
+    Each query walks back over the keys before it; key j takes the share sigmoid(scale * q_i . k_j)
+    of what newer keys left of a stick of length 1. remainder [tokens, heads] is what no key took
+    (float32 beside bfloat16); add remainder[..., None] * vector to out to give it to a vector.
+    attend_current: the walk starts at the query's own key. exit_threshold: a walk stops when at most
+    this share is left; 0: never. float64 walks to the end.
+
+    Tan et al. 2025, arXiv:2410.17980.
+    """
+    return stick_breaking_call(q, k, v, offsets, scale, attend_current, exit_threshold)[1:]
+
+
+def path_call(q, k, v, w, beta, log_f, offsets, scale, gate_scale):
+    """Runs it: (the native call, out)."""
+    q, k, v, w, beta = (as_input(x) for x in (q, k, v, w, beta))
+    check_heads(q=q, k=k, v=v, w=w)
+    out = empty(q, (q.shape[0], q.shape[1], v.shape[2]))
+    call = _native.PathCall(q, k, v, w, beta, None if log_f is None else as_input(log_f),
+                            as_input(out), as_offsets(offsets, q.shape[0]),
+                            0.0 if scale is None else scale, gate_scale)
+    return call, out
+
+
+def path(q, k, v, w, beta, log_f=None, *, offsets=None, scale=None, gate_scale=1.0):
+    """PaTH attention: scores scale * k_j . H_{j+1} ... H_i q_i, H_t = I - beta_t w_t w_t^T.
+
+    w [tokens, kv_heads, dim], of length 1, and beta [tokens, kv_heads], in [0, 2], are float32, or
+    float64 beside a float64 q; n rows a token for n maps of each, up to 4. log_f [tokens, heads], if
+    given, are the forget gates of fox.
+
+    Yang et al. 2025, arXiv:2505.16381.
+    """
+    return path_call(q, k, v, w, beta, log_f, offsets, scale, gate_scale)[1]
