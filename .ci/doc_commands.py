@@ -44,7 +44,7 @@ def main():
                     done = subprocess.run(["sh", "-eu", "-c", block.group(1)], cwd=folder,
                                           env=environment, stdout=subprocess.PIPE,
                                           stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                          text=True, timeout=SECONDS)
+                                          text=True, errors="replace", timeout=SECONDS)
                     code, output = done.returncode, done.stdout
                 except subprocess.TimeoutExpired:
                     code, output = -1, f"not done after {SECONDS} s"

@@ -12,7 +12,7 @@
 #include "cairn/kernels/blocks.h"
 #include "cairn/model/architecture.h"
 #include "cairn/model/gguf.h"
-#include "cairn/text/gguf_vocabulary.h"
+#include "cairn/text/gguf_keys.h"
 #include "cairn/text/tokenizer_json.h"
 
 namespace cairn {
@@ -147,7 +147,7 @@ BlockType hf_type(const GgufTensor& tensor, BlockType matrices, std::optional<DT
 void write_description(const GgufArchive& archive, const ModelConfig& config, const Path& folder,
                        DType dtype) {
   if (archive.find("tokenizer.ggml.model"))
-    save_tokenizer(byte_level_bpe_from_gguf(archive), folder);
+    save_tokenizer(tokenizer_from_gguf(archive), folder);
   else
     log_warning("no tokenizer in " + archive.path().string() + ": the folder will have none");
   write_file_atomically(folder / "generation_config.json",

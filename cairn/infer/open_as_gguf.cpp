@@ -9,7 +9,7 @@
 #include "cairn/io/json.h"
 #include "cairn/model/architecture.h"
 #include "cairn/model/gguf.h"
-#include "cairn/text/gguf_vocabulary.h"
+#include "cairn/text/gguf_keys.h"
 #include "cairn/text/tokenizer_json.h"
 
 namespace cairn {
@@ -62,7 +62,7 @@ void add_tokenizer(const Path& folder, const ModelConfig& config, GgufMetadata& 
                 ": the GGUF file will have no tokenizer");
     return;
   }
-  byte_level_bpe_to_gguf(load_tokenizer(folder).spec(), config.vocab_size, metadata);
+  tokenizer_to_gguf(load_tokenizer(folder).spec(), config.vocab_size, metadata);
 }
 
 TensorContent open_folder(const Path& folder) {

@@ -6,14 +6,13 @@
 
 #include "cairn/base/error.h"
 #include "cairn/io/gguf.h"
-#include "cairn/text/gguf_vocabulary.h"
 #include "cairn/text/tokenizer_json.h"
 
 namespace cairn {
 
 Tokenizer open_tokenizer(const Path& path) {
   const std::string doing = "opening " + path.string();
-  if (is_gguf(path)) return Tokenizer(byte_level_bpe_from_gguf(GgufArchive(path)));
+  if (is_gguf(path)) return load_tokenizer(path);
   std::error_code code;
   if (!std::filesystem::is_directory(path, code))
     throw Error(

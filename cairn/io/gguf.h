@@ -191,6 +191,7 @@ class GgufMetadata {
   void set_strings(std::string_view key, std::span<const std::string> values);
   void set_i32s(std::string_view key, std::span<const int32_t> values);
   void set_f32s(std::string_view key, std::span<const float> values);
+  void set_u8s(std::string_view key, std::span<const uint8_t> values);
   // A value of another file, byte for byte.
   void copy(const GgufValue& value);
   void remove(std::string_view key);

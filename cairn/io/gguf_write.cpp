@@ -109,6 +109,10 @@ void GgufMetadata::set_f32s(std::string_view key, std::span<const float> values)
   set(key, array_value(GgufKind::f32, values));
 }
 
+void GgufMetadata::set_u8s(std::string_view key, std::span<const uint8_t> values) {
+  set(key, array_value(GgufKind::u8, values));
+}
+
 void GgufMetadata::copy(const GgufValue& value) {
   std::string text = value.is_array() ? begin_array(value.element_kind(), value.count())
                                       : begin_value(value.kind());

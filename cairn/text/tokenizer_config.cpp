@@ -5,7 +5,9 @@
 #include <nlohmann/json.hpp>
 
 #include "cairn/base/error.h"
+#include "cairn/io/gguf.h"
 #include "cairn/io/json.h"
+#include "cairn/text/gguf_keys.h"
 
 namespace cairn {
 namespace {
@@ -55,6 +57,7 @@ void parse_tokenizer_config(std::string_view text, const std::string& source, To
 }
 
 Tokenizer load_tokenizer(const Path& path) {
+  if (is_gguf(path)) return Tokenizer(tokenizer_from_gguf(GgufArchive(path)));
   const Path file = std::filesystem::is_directory(path) ? path / "tokenizer.json" : path;
   TokenizerSpec spec = parse_tokenizer_json(read_file(file, kLargestFile), file.string());
   const Path config = file.parent_path() / "tokenizer_config.json";

@@ -21,8 +21,8 @@ TokenizerSpec parse_tokenizer_json(std::string_view text, const std::string& sou
 // text of a tokenizer_config.json. Unknown keys are left out. Throws Error (data).
 void parse_tokenizer_config(std::string_view text, const std::string& source, TokenizerSpec& spec);
 
-// Reads tokenizer.json at `path`, or in the folder `path`, and when they are beside it
-// tokenizer_config.json and chat_template.jinja. Throws Error (data).
+// Reads the keys of a GGUF file, or tokenizer.json at `path` or in the folder `path`, and when they
+// are beside it tokenizer_config.json and chat_template.jinja. Throws Error (data).
 Tokenizer load_tokenizer(const Path& path);
 
 // The files' contents. Reading them gives an equal spec, except that tokens without an id stay so.

@@ -4,7 +4,7 @@
 
 #include "cairn/model/gguf.h"
 #include "cairn/text/bpe_trainer.h"
-#include "cairn/text/gguf_vocabulary.h"
+#include "cairn/text/gguf_keys.h"
 #include "cairn/text/tokenizer_json.h"
 #include "tests/infer/model_files.h"
 #include "tests/support/files.h"
@@ -28,7 +28,7 @@ TEST(TextModel, AGgufFileIsTheFolderInOneFile) {
   save_model(model, folder / "hf");
   save_tokenizer(spec, folder / "hf");
   GgufMetadata metadata;
-  byte_level_bpe_to_gguf(spec, config.vocab_size, metadata);
+  tokenizer_to_gguf(spec, config.vocab_size, metadata);
   write_gguf_model(model, folder / "m.gguf", BlockType::f32, metadata);
 
   TextModel from_folder(folder / "hf", team), from_file(folder / "m.gguf", team);
