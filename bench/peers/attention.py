@@ -20,7 +20,7 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 CAIRN = HERE.parent.parent / "build" / "release" / "cairn"
 
-PEERS = {"softmax": "attention.py", "stick_breaking": "stick_breaking.py"}
+PEERS = {"softmax": "attention.py", "stick_breaking": "stick_breaking.py", "path": "path.py"}
 
 
 def last_json(command):
