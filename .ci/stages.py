@@ -9,6 +9,7 @@ GoogleTest case, each pytest case, each fuzz target, each check counts one). The
 command goes to build/logs/; a failed one is shown. Exit 0 only when nothing failed.
 """
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -82,22 +83,41 @@ def build(tally, preset, targets=(), options=()):
     return good
 
 
-def run_gtest(tally, program, label, environment=None):
-    """Runs a GoogleTest program and counts its cases."""
-    report = LOGS / f"{label}-{program.name}.json"
-    report.unlink(missing_ok=True)
-    good, log = run(tally, f"{label} {program.name}", [str(program), f"--gtest_output=json:{report}"],
-                    env=dict(os.environ, **(environment or {})), count=False, timeout=1200)
+def run_gtest(tally, found, label, environment=None):
+    """Runs GoogleTest programs, each cut into a piece a processor, and counts their cases."""
+    shards = os.cpu_count() or 1
+
+    def run_piece(piece):
+        program, shard = piece
+        name = f"{label} {program.name} {shard + 1} of {shards}"
+        report = LOGS / (name.replace(" ", "-") + ".json")
+        report.unlink(missing_ok=True)
+        own = Tally()
+        cut = {"GTEST_TOTAL_SHARDS": str(shards), "GTEST_SHARD_INDEX": str(shard)}
+        good, log = run(own, name, [str(program), f"--gtest_output=json:{report}"],
+                        env={**os.environ, **(environment or {}), **cut}, count=False,
+                        timeout=1200)
+        return name, report, good, log, own
+
+    LOGS.mkdir(parents=True, exist_ok=True)
+    pieces = [(program, shard) for program in found for shard in range(shards)]
+    with concurrent.futures.ThreadPoolExecutor(shards) as pool:
+        for name, report, good, log, own in pool.map(run_piece, pieces):
+            count_cases(own, name, report, good, log)
+            tally.passed += own.passed
+            tally.failed += own.failed
+            tally.complaints += own.complaints
+
+
+def count_cases(tally, name, report, good, log):
     if not report.exists():
         if good:  # ended well without a report: not a test program
-            tally.add(f"{label} {program.name}: no report", False, log)
+            tally.add(f"{name}: no report", False, log)
         return
     cases = json.loads(report.read_text())
     tally.passed += cases["tests"] - cases["failures"] - cases.get("disabled", 0)
     # run() has counted one failure for the program already.
     tally.failed += max(0, cases["failures"] - (0 if good else 1))
-    if cases["tests"] == 0:
-        tally.add(f"{label} {program.name}: no tests", False)
 
 
 def programs(preset, pattern):
@@ -135,11 +155,9 @@ def stage_release(tally):
 
 
 def stage_unit(tally):
-    found = programs("release", "test_*")
-    for program in found:
-        run_gtest(tally, program, "unit")
-    if not found:
-        tally.add("unit: no test programs", False)
+    run_gtest(tally, programs("release", "test_*"), "unit")
+    if tally.passed == 0:
+        tally.add("unit: no tests", False)
 
 
 def stage_asan(tally):
@@ -149,8 +167,7 @@ def stage_asan(tally):
         "ASAN_OPTIONS": "detect_stack_use_after_return=1:allocator_may_return_null=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
-    for program in programs("asan", "test_*"):
-        run_gtest(tally, program, "asan", environment)
+    run_gtest(tally, programs("asan", "test_*"), "asan", environment)
     _, log = run(tally, "fuzz", [".ci/fuzz.py", "--seconds", str(FUZZ_SECONDS)], count=False)
     faults = len(re.findall(r"^FAILED: fuzz_", log.read_text(errors="replace"), re.MULTILINE))
     tally.passed += len(programs("asan", "fuzz_*")) - faults
@@ -161,8 +178,7 @@ def stage_tsan(tally):
     names = [f"test_{f}" for f in TSAN_FOLDERS if (ROOT / "tests" / f).is_dir()]
     if not build(tally, "tsan", names):
         return
-    for program in programs("tsan", "test_*"):
-        run_gtest(tally, program, "tsan", {"TSAN_OPTIONS": "halt_on_error=0"})
+    run_gtest(tally, programs("tsan", "test_*"), "tsan", {"TSAN_OPTIONS": "halt_on_error=0"})
 
 
 def changed_sources():

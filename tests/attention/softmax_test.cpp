@@ -279,13 +279,19 @@ TEST(TileKernel, EveryHighwayTargetAgreesWithFloat64) {
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__clang__)  // many times slower: a sample
+constexpr const char* kHeldDown = "Softmax.MatchesFloat64AtOddLengths:SoftmaxCache.Fork*";
+#else
+constexpr const char* kHeldDown = "Softmax.*:SoftmaxCache.*:SoftmaxRelatives.MatchFloat64";
+#endif
+
 // This program again, with the instructions held down.
 TEST(CairnMaxIsa, EveryLevelRunsAndAgrees) {
   if (std::getenv("CAIRN_MAX_ISA") != nullptr) GTEST_SKIP() << "runs itself only once";
   for (const char* level : {"baseline", "avx2", "avx512", "avx512_bf16"}) {
     const std::string command =
-        "CAIRN_MAX_ISA=" + std::string(level) + " /proc/" + std::to_string(getpid()) +
-        "/exe --gtest_filter='Softmax.*:SoftmaxCache.*:SoftmaxRelatives.MatchFloat64' > /dev/null";
+        "GTEST_TOTAL_SHARDS=1 GTEST_SHARD_INDEX=0 CAIRN_MAX_ISA=" + std::string(level) + " /proc/" +
+        std::to_string(getpid()) + "/exe --gtest_filter='" + kHeldDown + "' > /dev/null";
     EXPECT_EQ(std::system(command.c_str()), 0) << level;
   }
 }

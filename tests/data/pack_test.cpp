@@ -7,6 +7,7 @@
 #include "cairn/data/loader.h"
 #include "cairn/text/bpe_trainer.h"
 #include "cairn/text/tokenizer_json.h"
+#include "tests/support/temporary_folder.h"
 
 namespace cairn {
 namespace {
@@ -23,13 +24,11 @@ std::string text_of(int seed) {
 
 class PackTest : public testing::Test {
  protected:
-  PackTest() : root_(testing::TempDir() + "pack_test"), team_(1) {
-    fs::remove_all(root_);
+  PackTest() : team_(1) {
     fs::create_directories(root_ / "text");
     for (int i = 0; i < 700; ++i)  // more than one group of documents
       std::ofstream(root_ / "text" / ("file" + std::to_string(i))) << text_of(i);
   }
-  ~PackTest() override { fs::remove_all(root_); }
 
   Corpus gather(double held_out = 0.2) {
     CorpusOptions options;
@@ -57,7 +56,8 @@ class PackTest : public testing::Test {
     return all;
   }
 
-  Path root_;
+  const TemporaryFolder folder_;
+  const Path root_ = folder_.path();
   ThreadTeam team_;
 };
 
