@@ -26,7 +26,7 @@ std::string isa_with(const std::string& limit) {
   char self[4096] = {};
   if (readlink("/proc/self/exe", self, sizeof self - 1) <= 0) return "no /proc/self/exe";
   const std::string command =
-      "CAIRN_MAX_ISA='" + limit + "' '" + self +
+      "GTEST_TOTAL_SHARDS=1 GTEST_SHARD_INDEX=0 CAIRN_MAX_ISA='" + limit + "' '" + self +
       "' --gtest_filter=CpuChild.* --gtest_also_run_disabled_tests --gtest_output= 2>&1";
   FILE* pipe = popen(command.c_str(), "r");
   if (pipe == nullptr) return "no process";
