@@ -1,6 +1,7 @@
 // `cairn convert` and `cairn quantize`: models from one kind of file to another.
 #include <fmt/core.h>
 
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -10,12 +11,18 @@
 #include "cairn/cli/verbs.h"
 #include "cairn/infer/convert.h"
 #include "cairn/io/json.h"
+#include "cairn/io/toml.h"
+#include "cairn/model/convert_attention.h"
+#include "cairn/train/checkpoint.h"
+#include "cairn/train/config.h"
 
 namespace cairn {
 namespace {
 
 struct Options {
-  std::string model, out, to, type, imatrix;
+  std::string model, out, to, type, imatrix, attention;
+  std::vector<std::string> attention_options;  // "attention.path_rank=16"
+  int64_t seed = 0;
   int64_t threads = 0;
   bool json = false;
 };
@@ -77,7 +84,46 @@ std::optional<DType> read_dtype(const std::string& word) {
   refuse("--type", "f32, f16 or bf16 (a Hugging Face folder holds no others)", in_quotes(word));
 }
 
+AttentionOptions wanted_attention(const Options& options) {
+  constexpr std::string_view kPrefix = "attention.";
+  AttentionOptions wanted{options.attention, {}};
+  for (const std::string& text : options.attention_options) {
+    const size_t equals = text.find('=');
+    if (text.compare(0, kPrefix.size(), kPrefix) != 0 || equals == std::string::npos)
+      refuse("--" + text, "--attention.KEY=VALUE", in_quotes(text));
+    wanted.values[text.substr(kPrefix.size(), equals - kPrefix.size())] =
+        option_value(parse_toml_value(text.substr(equals + 1), "the command line"));
+  }
+  return wanted;
+}
+
+// Another attention mechanism in a folder of its own, the tokenizer's files beside it.
+int convert_attention(const Options& options) {
+  if (options.to != "hf") refuse("--to", "hf with --attention", in_quotes(options.to));
+  if (options.seed < 0) refuse("--seed", "0 or more", std::to_string(options.seed));
+  const Model teacher = load_model(options.model);
+  const Model model =
+      path_from_rope(teacher, wanted_attention(options), static_cast<uint64_t>(options.seed));
+  save_model(model, options.out, DType::f32);
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
+    if (const Path file = Path(options.model) / name; std::filesystem::is_regular_file(file))
+      copy_durably(file, Path(options.out) / name);
+  const size_t before = parameter_count(teacher.config()), after = parameter_count(model.config());
+  if (options.json)
+    fmt::print("{}", json_line({{"model", options.out},
+                                {"attention", options.attention},
+                                {"parameters", after},
+                                {"parameters_before", before}}));
+  else
+    fmt::print("{}: {} parameters, {} of them new; it computes what {} does until it is trained\n",
+               options.out, after, after - before, options.model);
+  return 0;
+}
+
 int run_convert(const Options& options) {
+  if (!options.attention.empty()) return convert_attention(options);
+  if (!options.attention_options.empty())
+    refuse("--" + options.attention_options.front(), "--attention NAME before its options", "none");
   if (options.to != "gguf" && options.to != "hf")
     refuse("--to", "gguf or hf", in_quotes(options.to));
   if (options.to == "gguf") {
@@ -107,6 +153,11 @@ std::function<int()> prepare_convert(Arguments& arguments) {
   arguments.option("--to", "gguf or hf (a Hugging Face folder)", options->to);
   arguments.option("--type", "of matrices: f32, f16, bf16; to gguf also q8_0 ... (as they are)",
                    options->type);
+  arguments.option("--attention", "path: PaTH attention that begins as the model's rotary one",
+                   options->attention);
+  arguments.overrides("sets an option of the new attention: --attention.path_rank=16",
+                      options->attention_options);
+  arguments.option("--seed", "of the weights that the new attention adds", options->seed);
   return [options] { return run_convert(*options); };
 }
 
@@ -124,12 +175,14 @@ std::function<int()> prepare_quantize(Arguments& arguments) {
 
 }  // namespace
 
-const Verb kConvertVerb{.name = "convert",
-                        .does = "Turn a model folder into a GGUF file, or back",
-                        .example =
-                            "cairn convert demo/model demo.gguf --to gguf --type bf16\n"
-                            "cairn convert smollm2.gguf smollm2 --to hf",
-                        .prepare = prepare_convert};
+const Verb kConvertVerb{
+    .name = "convert",
+    .does = "Turn a model folder into a GGUF file, or back, or change its attention",
+    .example =
+        "cairn convert demo/model demo.gguf --to gguf --type bf16\n"
+        "cairn convert smollm2.gguf smollm2 --to hf\n"
+        "cairn convert demo/model demo-path --to hf --attention path",
+    .prepare = prepare_convert};
 
 const Verb kQuantizeVerb{.name = "quantize",
                          .does = "Write a model with fewer bits a weight, as GGUF",

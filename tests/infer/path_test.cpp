@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "cairn/infer/engine.h"
+#include "cairn/model/convert_attention.h"
 #include "cairn/nn/language_model.h"
 #include "tests/infer/model_files.h"
 
@@ -75,6 +76,22 @@ TEST(PathModel, LossOfTrainingIsThatOfTheEngineAndFalls) {
   for (size_t i = 0; i < weights.size(); ++i)
     weights[i] -= static_cast<float>(step * trainer.gradients()[i]);
   EXPECT_NEAR(before - trainer.forward(batch).loss, 1e-3 * before, 2e-4 * before);
+}
+
+TEST(PathModel, ConvertedFromRotaryPositionsItBeginsAsTheTeacher) {
+  Model teacher = random_model(small_config());
+  Model student = path_from_rope(teacher, {"path", {{"path_rank", int64_t{8}}}}, 3);
+  ThreadTeam team(2, true);
+  Engine one(teacher, team), other(student, team);
+  const auto tokens = random_tokens(200, teacher.config().vocab_size);
+  const size_t vocab = teacher.config().vocab_size;
+  std::vector<float> expected(tokens.size() * vocab), found(expected.size());
+  one.start().append(tokens, {expected.data(), tokens.size(), vocab});
+  other.start().append(tokens, {found.data(), tokens.size(), vocab});
+  float worst = 0;
+  for (size_t i = 0; i < found.size(); ++i)
+    worst = std::max(worst, std::abs(found[i] - expected[i]));
+  EXPECT_LE(worst, 1e-4);
 }
 
 }  // namespace
