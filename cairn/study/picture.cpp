@@ -54,7 +54,7 @@ std::string test_panel(const Study& study, const std::vector<std::string>& curve
     tics += fmt::format("{}{} {}", i == 0 ? "" : ", ", quoted_for_gnuplot(study.tests[i].name), i);
   return fmt::format(
       "set size 1,0.5\nset origin 0,0\nset xlabel 'test'\nunset key\nset ylabel '{}'\n"
-      "set xrange [-0.5:{}.5]\nset xtics ({}) noenhanced\n{}",
+      "set xrange [-0.5:{}.5]\nset xtics ({}) noenhanced rotate by -20\n{}",
       score_label(study), study.tests.size() - 1, tics, plot_command(curves));
 }
 
@@ -85,7 +85,7 @@ std::string study_plot_script(const Study& study, const StudyResults& results,
   }
   if (over_tokens.empty()) return "";
   script += panels ? "set multiplot\nset size 1,0.5\nset origin 0,0.5\n" : "";
-  script += "set key outside right\nset rmargin 24\n";
+  script += "set key outside right\nset rmargin 36\n";
   if (!study.title.empty())
     script += fmt::format("set title {} noenhanced\n", quoted_for_gnuplot(study.title));
   script += fmt::format(
