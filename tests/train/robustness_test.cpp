@@ -9,37 +9,14 @@
 #include "cairn/base/log.h"
 #include "cairn/train/dataset_source.h"
 #include "cairn/train/session.h"
-#include "tiny_dataset.h"
-#include "tiny_run.h"
+#include "tiny_session.h"
 
 namespace cairn {
 namespace {
 
 using testing::HasSubstr;
 
-class Robustness : public testing::Test {
- protected:
-  Robustness() { write_tiny_dataset(data()); }
-  Path data() const { return folder_.path() / "data"; }
-  Path run() const { return folder_.path() / "run"; }
-  TrainConfig config(std::vector<std::string> overrides = {}) const {
-    overrides.push_back("data.folder=" + data().string());
-    overrides.push_back("run.folder=" + run().string());
-    overrides.push_back("run.threads=1");
-    return tiny_config(overrides);
-  }
-  // The error that `config` ends in.
-  Problem problem_of(const TrainConfig& config) const {
-    try {
-      train(config);
-    } catch (const Error& error) {
-      return error.problem();
-    }
-    ADD_FAILURE() << "no error";
-    return {};
-  }
-  TemporaryFolder folder_;
-};
+class Robustness : public TinySession {};
 
 // Cuts a file at the 20th write into metrics.jsonl: in the middle of training.
 class CutWhileTraining final : public FileFaults {

@@ -11,37 +11,14 @@
 #include "cairn/runs/metrics.h"
 #include "cairn/train/dataset_source.h"
 #include "cairn/train/dry_run.h"
-#include "tiny_dataset.h"
-#include "tiny_run.h"
+#include "tiny_session.h"
 
 namespace cairn {
 namespace {
 
 using testing::HasSubstr;
 
-class Session : public testing::Test {
- protected:
-  Session() { write_tiny_dataset(data()); }
-  Path data() const { return folder_.path() / "data"; }
-  Path run() const { return folder_.path() / "run"; }
-  TrainConfig config(std::vector<std::string> overrides = {}) const {
-    overrides.push_back("data.folder=" + data().string());
-    overrides.push_back("run.folder=" + run().string());
-    overrides.push_back("run.threads=1");
-    return tiny_config(overrides);
-  }
-  // The error that `config` ends in.
-  Problem problem_of(const TrainConfig& config) const {
-    try {
-      train(config);
-    } catch (const Error& error) {
-      return error.problem();
-    }
-    ADD_FAILURE() << "no error";
-    return {};
-  }
-  TemporaryFolder folder_;
-};
+class Session : public TinySession {};
 
 TEST_F(Session, LeavesAModelFolderThatOpens) {
   const SessionResult result = train(config());
