@@ -120,6 +120,13 @@ class CommandLine final : public Arguments {
     number(name, help, "REAL", "a number", target, read_real);
   }
   void option(const std::string& name, const std::string& help,
+              std::optional<double>& target) override {
+    number<std::optional<double>>(name, help, "REAL", "a number", target,
+                                  [](std::string_view text, std::optional<double>& value) {
+                                    return read_real(text, value.emplace());
+                                  });
+  }
+  void option(const std::string& name, const std::string& help,
               std::vector<std::string>& target) override {
     app_.add_option(name, target, help)->type_name("TEXT")->allow_extra_args(false)->take_all();
   }
@@ -168,13 +175,14 @@ class CommandLine final : public Arguments {
                        .found = "\"" + text + "\""});
         },
         help);
-    std::string shown = std::to_string(target);
+    option->type_name(type);
     if constexpr (std::is_same_v<Number, double>) {
       char buffer[32];
       std::snprintf(buffer, sizeof buffer, "%g", target);
-      shown = buffer;
+      option->default_str(buffer);
+    } else if constexpr (std::is_same_v<Number, int64_t>) {
+      option->default_str(std::to_string(target));
     }
-    option->type_name(type)->default_str(shown);
   }
 
   void add_common_options() {

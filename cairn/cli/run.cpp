@@ -14,6 +14,7 @@
 #include "cairn/base/log.h"
 #include "cairn/base/progress.h"
 #include "cairn/cli/program.h"
+#include "cairn/cli/sampling_arguments.h"
 #include "cairn/cli/verbs.h"
 #include "cairn/infer/generate.h"
 #include "cairn/infer/stop_matcher.h"
@@ -26,8 +27,8 @@ namespace {
 struct Options {
   std::string model, prompt, file, precision = "f32";
   std::vector<std::string> stops;
-  int64_t tokens = 128, top_k = 0, seed = 0, threads = 0, context = 0;
-  double temperature = 0.8, top_p = 0.95, min_p = 0, repetition_penalty = 1;
+  int64_t tokens = 128, threads = 0, context = 0;
+  SamplingArguments sampling;
   bool json = false, ignore_eos = false;
 };
 
@@ -74,19 +75,13 @@ std::string read_prompt(const Options& options) {
   return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
 }
 
+// What can be refused before the model is read.
 GenerateOptions generation_options(const Options& options) {
+  options.sampling.check();
   GenerateOptions result;
-  result.sampling = {.temperature = options.temperature,
-                     .top_k = options.top_k,
-                     .top_p = options.top_p,
-                     .min_p = options.min_p,
-                     .repetition_penalty = options.repetition_penalty,
-                     .seed = static_cast<uint64_t>(options.seed)};
   result.max_tokens = not_negative("-n", options.tokens);
   result.stops = options.stops;
   result.ignore_eos = options.ignore_eos;
-  // Both refuse what they cannot do: before the model is read and anything is printed.
-  static_cast<void>(Sampler(result.sampling, 1));
   static_cast<void>(StopMatcher(result.stops));
   return result;
 }
@@ -153,10 +148,12 @@ void print_json(const Generation& generation, const Speed& speed) {
 int run(const Options& options) {
   const EngineOptions engine_options{.weights = read_precision(options.precision),
                                      .context = not_negative("--context", options.context)};
-  const GenerateOptions how = generation_options(options);
+  GenerateOptions how = generation_options(options);
   const std::string prompt = read_prompt(options);
   ThreadTeam team(static_cast<int>(not_negative("--threads", options.threads)));
   TextModel model(options.model, team, engine_options);
+  how.sampling = options.sampling.resolve(model.defaults());
+  how.end_ids = model.defaults().end_ids;
   const std::vector<int32_t> tokens = encode_prompt(model.tokenizer(), prompt);
   check_fits(tokens, model.engine());
 
@@ -194,13 +191,7 @@ std::function<int()> prepare(Arguments& arguments) {
   arguments.option("-p,--prompt", "the text to continue", o.prompt);
   arguments.option("-f,--file", "a file with the text to continue; - is standard input", o.file);
   arguments.option("-n,--tokens", "most tokens to generate", o.tokens);
-  arguments.option("--temperature", "0 always takes the likeliest token", o.temperature);
-  arguments.option("--top-k", "draw among the K likeliest tokens; 0: all", o.top_k);
-  arguments.option("--top-p", "draw among the likeliest that sum to P; 1: all", o.top_p);
-  arguments.option("--min-p", "only tokens P times as likely as the likeliest; 0: all", o.min_p);
-  arguments.option("--repetition-penalty", "above 1 disfavours the last 64 tokens",
-                   o.repetition_penalty);
-  arguments.option("--seed", "the same seed gives the same text", o.seed);
+  o.sampling.declare(arguments);
   arguments.option("--stop", "end before this text; may be given several times", o.stops);
   arguments.option("--context", "most tokens of prompt and text; 0: the model's", o.context);
   arguments.option("--precision", "of the weights in memory: f32 or bf16", o.precision);

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,9 @@ class Arguments {
   virtual void option(const std::string& name, const std::string& help, std::string& target) = 0;
   virtual void option(const std::string& name, const std::string& help, int64_t& target) = 0;
   virtual void option(const std::string& name, const std::string& help, double& target) = 0;
+  // Stays empty when not given: for what has its default elsewhere, which `help` tells.
+  virtual void option(const std::string& name, const std::string& help,
+                      std::optional<double>& target) = 0;
   // May be given several times.
   virtual void option(const std::string& name, const std::string& help,
                       std::vector<std::string>& target) = 0;

@@ -12,6 +12,7 @@
 namespace cairn {
 
 extern const Verb kBenchVerb;
+extern const Verb kChatVerb;
 extern const Verb kConvertVerb;
 extern const Verb kDataVerb;
 extern const Verb kEvalVerb;

@@ -43,9 +43,25 @@ class Writer {
   std::string& text_;
 };
 
-bool ends_text(int32_t id, const ModelConfig& config, const Tokenizer& tokenizer) {
-  return id == tokenizer.eos_id() ||
-         std::find(config.eos_ids.begin(), config.eos_ids.end(), id) != config.eos_ids.end();
+bool ends_text(int32_t id, const ModelConfig& config, const Tokenizer& tokenizer,
+               const GenerateOptions& options) {
+  const auto holds = [id](const std::vector<int32_t>& ids) {
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+  };
+  return tokenizer.ends_text(id) || holds(config.eos_ids) || holds(options.end_ids);
+}
+
+// Reads the prompt in pieces, so that reading a long one can be cancelled: a whole number of the
+// engine's largest passes, which leaves the logits as they are. Empty when cancelled.
+View1<const float> read_prompt(Session& session, std::span<const int32_t> prompt,
+                               TextCallback on_text) {
+  constexpr size_t kPiece = 512;
+  while (prompt.size() > kPiece) {
+    session.append(prompt.first(kPiece));
+    prompt = prompt.subspan(kPiece);
+    if (!on_text({})) return {};
+  }
+  return session.append(prompt);
 }
 
 }  // namespace
@@ -76,8 +92,14 @@ Generation generate(Session& session, const Tokenizer& tokenizer, std::span<cons
   Sampler sampler(options.sampling, known);
 
   auto start = Clock::now();
-  View1<const float> logits = session.append(prompt);
+  if (prompt.size() > session.room())  // before any of it is read
+    session.append(prompt);
+  View1<const float> logits = read_prompt(session, prompt, on_text);
   result.prefill_seconds = seconds_since(start);
+  if (logits.empty()) {
+    result.reason = StopReason::cancelled;
+    return result;
+  }
   start = Clock::now();
   while (result.tokens.size() < options.max_tokens) {
     if (!result.tokens.empty()) {
@@ -90,7 +112,7 @@ Generation generate(Session& session, const Tokenizer& tokenizer, std::span<cons
     }
     const int32_t id = sampler.sample(logits.slice(0, known), session.tokens());
     result.tokens.push_back(id);
-    if (!options.ignore_eos && ends_text(id, session.config(), tokenizer)) {
+    if (!options.ignore_eos && ends_text(id, session.config(), tokenizer, options)) {
       result.reason = StopReason::eos;
       break;
     }

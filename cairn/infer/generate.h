@@ -19,7 +19,10 @@ struct GenerateOptions {
   size_t max_tokens = 128;
   // The text ends before the first of these. Empty strings are refused.
   std::vector<std::string> stops;
-  // Go on behind end-of-text tokens (of the model's config and of the tokenizer).
+  // Tokens that end a text beside those of the model's config and of the tokenizer
+  // (GenerationDefaults).
+  std::vector<int32_t> end_ids;
+  // Go on behind all of these.
   bool ignore_eos = false;
 };
 
@@ -38,8 +41,8 @@ struct Generation {
 };
 
 // Sees each piece of text as soon as it is certain (whole UTF-8 characters, nothing that may become
-// a stop string). Called after every token, with an empty piece when nothing is certain; answers
-// whether to go on.
+// a stop string). Called after every token, with an empty piece when nothing is certain, and now
+// and then while a long prompt is read; answers whether to go on.
 using TextCallback = FunctionRef<bool(std::string_view piece)>;
 
 // Reads `prompt` behind what `session` holds and continues it. Only ids that the tokenizer knows

@@ -32,7 +32,9 @@ Tokenizer open_tokenizer(const Path& path) {
 }
 
 TextModel::TextModel(const Path& path, ThreadTeam& team, const EngineOptions& options)
-    : tokenizer_(open_tokenizer(path)), engine_(load_model(path), team, options) {
+    : tokenizer_(open_tokenizer(path)),
+      engine_(load_model(path), team, options),
+      defaults_(read_generation_defaults(path)) {
   const size_t known = tokenizer_.vocab_size(), rows = engine_.config().vocab_size;
   if (known > rows)
     throw Error({.kind = ErrorKind::data,

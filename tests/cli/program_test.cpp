@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <new>
+#include <optional>
 #include <stdexcept>
 
 #include "cairn/base/error.h"
@@ -27,6 +28,7 @@ struct Seen {
   std::string name = "plain";
   int64_t count = 7;
   double rate = 0.5;
+  std::optional<double> given;
   std::vector<std::string> from;
   bool json = false;
   std::vector<std::string> overrides;
@@ -42,6 +44,7 @@ std::function<int()> prepare_all(Arguments& arguments) {
   arguments.option("-n,--name", "a name", seen.name);
   arguments.option("--count", "a count", seen.count);
   arguments.option("--rate", "a rate", seen.rate);
+  arguments.option("--given", "a rate that may be left open", seen.given);
   arguments.option("--from", "where from", seen.from);
   arguments.flag("--json", "print JSON", seen.json);
   arguments.overrides("sets a key of the configuration", seen.overrides);
@@ -120,6 +123,15 @@ TEST_F(Program, KeepsDefaultsOfWhatIsNotGiven) {
   EXPECT_EQ(seen.rate, 0.5);
   EXPECT_FALSE(seen.json);
   EXPECT_THAT(seen.overrides, IsEmpty());
+}
+
+TEST_F(Program, AnOptionMayBeLeftOpen) {
+  EXPECT_EQ(run({"all", "a"}), 0);
+  EXPECT_FALSE(seen.given.has_value());
+  EXPECT_EQ(run({"all", "a", "--given", "0.5"}), 0);
+  EXPECT_EQ(seen.given, 0.5);
+  EXPECT_EQ(run({"all", "a", "--given", "half"}), 2);
+  EXPECT_THAT(err, HasSubstr("--given"));
 }
 
 TEST_F(Program, ARepeatedOptionDoesNotSwallowThePositional) {

@@ -1,0 +1,105 @@
+// cairn chat: a conversation with a model in the terminal, or line by line through a pipe.
+#include <limits>
+#include <memory>
+
+#include "cairn/base/error.h"
+#include "cairn/cli/chat_loop.h"
+#include "cairn/cli/sampling_arguments.h"
+#include "cairn/cli/verbs.h"
+#include "cairn/infer/text_model.h"
+
+namespace cairn {
+namespace {
+
+struct Options {
+  std::string model, system, load, variables, precision = "f32", overflow = "forget";
+  std::vector<std::string> stops;
+  int64_t tokens = 0, threads = 0, context = 0;
+  SamplingArguments sampling;
+  bool json = false;
+};
+
+[[noreturn]] void refuse(const std::string& subject, const std::string& expected,
+                         const std::string& found) {
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "reading the command line of cairn chat",
+               .subject = subject,
+               .expected = expected,
+               .found = found});
+}
+
+size_t not_negative(const std::string& name, int64_t value) {
+  if (value < 0) refuse(name, "0 or more", std::to_string(value));
+  return static_cast<size_t>(value);
+}
+
+EngineOptions engine_options(const Options& options) {
+  EngineOptions result;
+  if (options.precision == "bf16")
+    result.weights = DType::bf16;
+  else if (options.precision != "f32")
+    refuse("--precision", "f32 or bf16", "\"" + options.precision + "\"");
+  result.context = not_negative("--context", options.context);
+  return result;
+}
+
+ChatOptions chat_options(const Options& options) {
+  ChatOptions result;
+  if (options.overflow == "refuse")
+    result.overflow = ChatOverflow::refuse;
+  else if (options.overflow != "forget")
+    refuse("--overflow", "forget or refuse", "\"" + options.overflow + "\"");
+  result.variables = options.variables;
+  return result;
+}
+
+int run(const Options& options) {
+  const EngineOptions how_decoded = engine_options(options);
+  const ChatOptions how_kept = chat_options(options);
+  options.sampling.check();
+  const size_t most = not_negative("--tokens", options.tokens);
+  ThreadTeam team(static_cast<int>(not_negative("--threads", options.threads)));
+  TextModel model(options.model, team, how_decoded);
+
+  ChatLoopOptions loop;
+  loop.json = options.json;
+  loop.generation.sampling = options.sampling.resolve(model.defaults());
+  loop.generation.end_ids = model.defaults().end_ids;
+  loop.generation.max_tokens = most > 0 ? most : model.engine().context();
+  loop.generation.stops = options.stops;
+  Chat chat(model, how_kept);
+  if (!options.load.empty()) chat.load(options.load);
+  if (!options.system.empty()) chat.set_system(options.system);
+  return ChatLoop(chat, std::move(loop)).run();
+}
+
+std::function<int()> prepare(Arguments& arguments) {
+  auto options = std::make_shared<Options>();
+  Options& o = *options;
+  arguments.positional("MODEL", "a GGUF file or a model folder, with a chat template", o.model);
+  arguments.option("-s,--system", "what the model is told before the conversation", o.system);
+  arguments.option("--load", "go on with a conversation that /save wrote", o.load);
+  arguments.option("-n,--tokens", "most tokens of an answer; 0: until it ends", o.tokens);
+  o.sampling.declare(arguments);
+  arguments.option("--stop", "end answers before this text; may be given several times", o.stops);
+  arguments.option("--context", "most tokens of the conversation; 0: the model's", o.context);
+  arguments.option("--overflow", "when the context is full: forget the oldest exchanges, or refuse",
+                   o.overflow);
+  arguments.option("--variables", "more for the template, as {\"enable_thinking\": false}",
+                   o.variables);
+  arguments.option("--precision", "of the weights in memory: f32 or bf16", o.precision);
+  arguments.option("--threads", "0: as many as the machine allows", o.threads);
+  arguments.flag("--json", "print a line of JSON for each answer", o.json);
+  return [options] { return run(*options); };
+}
+
+}  // namespace
+
+const Verb kChatVerb{.name = "chat",
+                     .does = "Talk with a model",
+                     .example =
+                         "cairn chat smollm2.gguf\n"
+                         "echo 'What is a cairn?' | cairn chat MODEL --temperature 0 -n 60",
+                     .prepare = prepare};
+
+}  // namespace cairn
