@@ -1,4 +1,5 @@
-// `cairn eval`: how good a model is. Today one suite: perplexity and bits per byte of a text.
+// `cairn eval`: how good a model is; here the verb and its first suite, perplexity and bits per
+// byte of a text.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -7,11 +8,10 @@
 #include <nlohmann/json.hpp>
 
 #include "cairn/base/error.h"
-#include "cairn/base/hash.h"
 #include "cairn/base/progress.h"
 #include "cairn/base/suggest.h"
+#include "cairn/cli/eval.h"
 #include "cairn/cli/verbs.h"
-#include "cairn/data/dataset.h"
 #include "cairn/eval/compressors.h"
 #include "cairn/eval/perplexity.h"
 #include "cairn/infer/text_model.h"
@@ -21,78 +21,8 @@
 namespace cairn {
 namespace {
 
-// Windows are no longer than this unless asked for: memory grows with them.
-constexpr size_t kUsualLength = 1024;
 // Tokens that go through the model together.
 constexpr size_t kBatchTokens = 4096;
-
-struct Options {
-  std::string model;
-  std::string suite;
-  std::string file;
-  std::string data;
-  std::string precision = "f32";
-  int64_t length = 0;
-  int64_t stride = 0;
-  int64_t windows = 0;
-  int64_t threads = 0;
-  bool compare = false;
-  bool json = false;
-};
-
-[[noreturn]] void wrong_use(const std::string& expected, const std::string& found,
-                            const std::string& hint = "") {
-  throw Error({.kind = ErrorKind::usage,
-               .doing = "evaluating a model",
-               .expected = expected,
-               .found = found,
-               .hint = hint});
-}
-
-size_t not_negative(int64_t value, const std::string& option) {
-  if (value < 0) wrong_use(option + " of at least 0", std::to_string(value));
-  return static_cast<size_t>(value);
-}
-
-// What is scored: a file, or the held-out part of a dataset.
-struct Text {
-  std::string name;
-  TokenSource tokens;
-  std::unique_ptr<TokenStream> stream;  // behind `tokens`, for a dataset
-};
-
-Text open_file(const std::string& path, const Tokenizer& tokenizer) {
-  const MappedFile file(path);
-  std::vector<int32_t> tokens;
-  // What stands before every document in training, so that the first token has a context too.
-  const int32_t start = tokenizer.eos_id() >= 0 ? tokenizer.eos_id() : tokenizer.bos_id();
-  if (start >= 0) tokens.push_back(start);
-  EncodeScratch scratch;
-  tokenizer.encode(file.text(), tokens, scratch);
-  return {.name = path, .tokens = token_source(std::move(tokens))};
-}
-
-Text open_dataset(const std::string& folder, const Tokenizer& tokenizer) {
-  auto stream = std::make_unique<TokenStream>(folder, Split::held_out);
-  if (stream->dataset().tokenizer != tokenizer.fingerprint())
-    throw Error({.kind = ErrorKind::data,
-                 .doing = "evaluating on " + folder,
-                 .subject = "tokenizer",
-                 .expected = "the model's, " + hex64(tokenizer.fingerprint()),
-                 .found = hex64(stream->dataset().tokenizer),
-                 .hint = "pack the text with the model's tokenizer, or give the text as a file"});
-  const TokenStream& tokens = *stream;
-  return {
-      .name = folder + " (held-out)", .tokens = token_source(tokens), .stream = std::move(stream)};
-}
-
-Text open_text(const Options& options, const Tokenizer& tokenizer) {
-  if (options.file.empty() == options.data.empty())
-    wrong_use("either a text FILE or --data FOLDER", options.file.empty() ? "neither" : "both",
-              "cairn eval --help shows an example");
-  return options.file.empty() ? open_dataset(options.data, tokenizer)
-                              : open_file(options.file, tokenizer);
-}
 
 Precision precision_of(const std::string& name) {
   if (name == "f32") return Precision::f32;
@@ -115,18 +45,14 @@ struct Report {
   double seconds = 0;
 };
 
-Report score(const Options& options, Model& model, const Tokenizer& tokenizer, const Text& text) {
-  const size_t context = model.config().context_length;
-  Report report;
-  report.length = not_negative(options.length, "--length");
-  if (report.length == 0) report.length = std::min(context, kUsualLength);
-  // A text shorter than a window needs no longer one.
-  report.length = std::min<uint64_t>(report.length, std::max<uint64_t>(text.tokens.size, 2) - 1);
-  report.stride = not_negative(options.stride, "--stride");
-  if (report.stride == 0) report.stride = report.length;
-
-  const EvaluationWindows windows(text.tokens, {.length = report.length, .stride = report.stride});
+Report score(const EvalOptions& options, Model& model, const Tokenizer& tokenizer,
+             const EvalText& text) {
+  const WindowOptions cut = eval_windows(options, text, model.config().context_length);
+  const EvaluationWindows windows(text.tokens, cut);
   const uint64_t limit = not_negative(options.windows, "--windows");
+  Report report;
+  report.length = cut.length;
+  report.stride = cut.stride;
   report.windows = limit == 0 ? windows.size() : std::min<uint64_t>(limit, windows.size());
   const size_t sequences =
       std::min<uint64_t>(report.windows, std::max<size_t>(kBatchTokens / report.length, 1));
@@ -156,7 +82,7 @@ struct Comparison {
   }
 };
 
-std::vector<Comparison> compare(const Text& text, const Tokenizer& tokenizer) {
+std::vector<Comparison> compare(const EvalText& text, const Tokenizer& tokenizer) {
   const std::string bytes = decode(text.tokens, tokenizer);
   std::vector<Comparison> comparisons;
   for (const Compressor& compressor : reference_compressors())
@@ -164,7 +90,7 @@ std::vector<Comparison> compare(const Text& text, const Tokenizer& tokenizer) {
   return comparisons;
 }
 
-Json to_json(const Options& options, const Text& text, const Report& report,
+Json to_json(const EvalOptions& options, const EvalText& text, const Report& report,
              const std::vector<Comparison>& comparisons) {
   Json line = {{"suite", "perplexity"},
                {"model", options.model},
@@ -186,7 +112,7 @@ Json to_json(const Options& options, const Text& text, const Report& report,
   return line;
 }
 
-void print(const Text& text, const Report& report, const std::vector<Comparison>& comparisons) {
+void print(const EvalText& text, const Report& report, const std::vector<Comparison>& comparisons) {
   const TextScore& score = report.score;
   fmt::print("{}: {} tokens ({}) in {} windows of {}, {:.1f} s, {} tokens/s\n", text.name,
              score.tokens, format_bytes(score.bytes), report.windows, report.length, report.seconds,
@@ -201,9 +127,9 @@ void print(const Text& text, const Report& report, const std::vector<Comparison>
   }
 }
 
-int run_perplexity(const Options& options) {
+int run_perplexity(const EvalOptions& options) {
   const Tokenizer tokenizer = open_tokenizer(options.model);
-  const Text text = open_text(options, tokenizer);
+  const EvalText text = open_eval_text(options, tokenizer);
   Model model = load_model(options.model);
   const Report report = score(options, model, tokenizer, text);
   const std::vector<Comparison> comparisons =
@@ -216,27 +142,30 @@ int run_perplexity(const Options& options) {
 }
 
 std::function<int()> prepare(Arguments& arguments) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<EvalOptions>();
   arguments.positional("MODEL", "a GGUF file, or a model folder with its tokenizer",
                        options->model);
-  arguments.positional("SUITE", "perplexity", options->suite);
+  arguments.positional("SUITE", "perplexity, or kl: how far from the predictions of --reference",
+                       options->suite);
   arguments.positional("FILE", "a text file (or give --data)", options->file, false);
   arguments.option("--data", "a dataset: its held-out part is scored", options->data);
+  arguments.option("--reference", "of kl: the model that is right, such as before quantising",
+                   options->reference);
   arguments.option("--length", "tokens a window (the model's context, at most 1024)",
                    options->length);
   arguments.option("--stride", "tokens from window to window (--length); less gives more context",
                    options->stride);
   arguments.option("--windows", "score only so many (all)", options->windows);
-  arguments.option("--precision", "f32 or bf16", options->precision);
+  arguments.option("--precision", "of perplexity: f32 or bf16", options->precision);
   arguments.option("--threads", "threads (all allowed)", options->threads);
   arguments.flag("--compare", "also say what gzip -9 and xz -9e need for the whole text",
                  options->compare);
   arguments.flag("--json", "print JSON", options->json);
   return [options] {
-    if (options->suite != "perplexity")
-      wrong_use("the suite \"perplexity\"", "\"" + options->suite + "\"",
-                did_you_mean(options->suite, std::vector<std::string>{"perplexity"}));
-    return run_perplexity(*options);
+    if (options->suite == "perplexity") return run_perplexity(*options);
+    if (options->suite == "kl") return run_divergence(*options);
+    wrong_use("the suite perplexity or kl", in_quotes(options->suite),
+              did_you_mean(options->suite, std::vector<std::string>{"perplexity", "kl"}));
   };
 }
 
@@ -246,7 +175,8 @@ const Verb kEvalVerb{.name = "eval",
                      .does = "Measure how well a model predicts text",
                      .example =
                          "cairn eval model perplexity notes.txt --compare\n"
-                         "cairn eval model perplexity --data dataset --stride 128 --json",
+                         "cairn eval model perplexity --data dataset --stride 128 --json\n"
+                         "cairn eval model-q4.gguf kl notes.txt --reference model",
                      .prepare = prepare};
 
 }  // namespace cairn

@@ -11,8 +11,10 @@
 #include "cairn/base/progress.h"
 #include "cairn/cli/verbs.h"
 #include "cairn/data/corpus.h"
+#include "cairn/io/base64.h"
 #include "cairn/io/json.h"
 #include "cairn/text/bpe_trainer.h"
+#include "cairn/text/char_classes.h"
 #include "cairn/text/chat_template.h"
 #include "cairn/text/tokenizer.h"
 #include "cairn/text/tokenizer_description.h"
@@ -305,7 +307,19 @@ std::vector<int32_t> parse_ids(const std::string& text) {
 
 int run_decode(const TextOptions& options) {
   const Tokenizer tokenizer = load_tokenizer(options.tokenizer);
-  print_out(tokenizer.decode(parse_ids(read_input(options.file)), options.skip_special));
+  const std::vector<int32_t> ids = parse_ids(read_input(options.file));
+  const std::string text = tokenizer.decode(ids, options.skip_special);
+  if (!options.json) {
+    print_out(text);
+    return 0;
+  }
+  Json line = {{"tokens", ids.size()}, {"bytes", text.size()}};
+  // Tokens may cut a character, or stand for bytes that are no text.
+  if (is_utf8(text))
+    line["text"] = text;
+  else
+    line["base64"] = to_base64(text);
+  print_out(json_line(line));
   return 0;
 }
 
@@ -315,6 +329,8 @@ std::function<int()> prepare_decode(Arguments& arguments) {
                        options->tokenizer);
   arguments.positional("FILE", "the ids (standard input)", options->file, false);
   arguments.flag("--skip-special", "leave special tokens out", options->skip_special);
+  arguments.flag("--json", "print JSON: text, or base64 of bytes that are not UTF-8",
+                 options->json);
   return [options] { return run_decode(*options); };
 }
 

@@ -4,10 +4,12 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "cairn/base/error.h"
 #include "cairn/base/file.h"
 #include "cairn/cli/program.h"
+#include "cairn/io/json.h"
 #include "cairn/text/char_classes.h"
 #include "cairn/text/tokenizer_json.h"
 
@@ -64,6 +66,24 @@ TEST_F(TokenizerVerb, TrainsEncodesAndDecodes) {
   EXPECT_EQ(run({"decode", at("out"), at("ids.txt")}).first, text);
   EXPECT_THAT(run({"encode", at("out"), at("in.txt"), "--parse-special", "--json"}).first,
               HasSubstr(",0,"));
+}
+
+TEST_F(TokenizerVerb, DecodesToJsonWhatIsTextAndWhatIsNot) {
+  ASSERT_EQ(train(), 0) << error_;
+  const Tokenizer tokenizer = load_tokenizer(at("out"));
+  const auto decode = [&](std::string_view bytes) {
+    std::string ids;
+    for (const int32_t id : tokenizer.encode(bytes)) ids += std::to_string(id) + " ";
+    write_file_atomically(at("ids.txt"), ids);
+    return parse_json(run({"decode", at("out"), at("ids.txt"), "--json"}).first, "the output");
+  };
+  const Json text = decode("one \xC3\xA9t\xC3\xA9\n");
+  EXPECT_EQ(text.at("text"), "one \xC3\xA9t\xC3\xA9\n");
+  EXPECT_EQ(text.at("bytes"), 10);
+  const Json bytes = decode("\xC3");
+  EXPECT_FALSE(bytes.contains("text"));
+  EXPECT_EQ(bytes.at("base64"), "ww==");
+  EXPECT_EQ(bytes.at("tokens"), 1);
 }
 
 TEST_F(TokenizerVerb, TrainsOnTheTrainingPartOnly) {
