@@ -14,7 +14,6 @@ exits with 1 when one is beyond its limit.
 import argparse
 import json
 import pathlib
-import subprocess
 import sys
 import tempfile
 
@@ -22,24 +21,9 @@ import numpy as np
 import torch
 import transformers
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from common.package import import_cairn
+
 LIMIT = 1e-4
-
-
-def import_cairn():
-    """The package of the build tree, built for this interpreter first."""
-    options = ["-DCAIRN_PYTHON=ON", f"-DPython_EXECUTABLE={sys.executable}"]
-    for command in (
-        ["cmake", "--preset", "release", *options],
-        ["ninja", "-C", "build/release", "cairn_python"],
-    ):
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if done.returncode != 0:
-            sys.exit(done.stdout.decode(errors="replace"))
-    sys.path.insert(0, str(ROOT / "build" / "release" / "python"))
-    import cairn
-
-    return cairn
 
 
 def random_models():

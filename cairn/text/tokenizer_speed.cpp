@@ -9,7 +9,8 @@
 #include "cairn/base/error.h"
 #include "cairn/base/function_ref.h"
 #include "cairn/base/median.h"
-#include "cairn/text/tokenizer.h"
+#include "cairn/text/pretokenizer.h"
+#include "cairn/text/tokenizer_json.h"
 
 namespace cairn {
 namespace {
@@ -43,25 +44,25 @@ void check_round_trip(const Tokenizer& tokenizer, std::span<const std::string_vi
 
 }  // namespace
 
-TokenizerSpeed measure_tokenizer_speed(std::span<const std::string_view> documents,
-                                       const BpeTrainingOptions& options, ThreadTeam& team,
-                                       int runs) {
-  TokenizerSpeed speed;
-  speed.threads = team.size();
+TokenizerTrainingSpeed measure_tokenizer_training(std::span<const std::string_view> documents,
+                                                  const BpeTrainingOptions& options,
+                                                  ThreadTeam& team, int runs, TokenizerSpec& spec) {
   BpeTrainingFacts facts;
-  TokenizerSpec spec;
   const double train =
       median_seconds(runs, [&] { spec = train_bpe(documents, options, team, {}, &facts); });
-  const Tokenizer tokenizer(std::move(spec));
-  check_round_trip(tokenizer, documents);
+  return {.threads = team.size(),
+          .train_rate = static_cast<double>(facts.bytes) / 1e6 / train,
+          .train_count_seconds = facts.count_seconds,
+          .train_merge_seconds = facts.merge_seconds};
+}
 
-  const double megabytes = static_cast<double>(facts.bytes) / 1e6;
-  speed.bytes = facts.bytes;
-  speed.train_rate = megabytes / train;
-  speed.train_count_seconds = facts.count_seconds;
-  speed.train_merge_seconds = facts.merge_seconds;
-
-  const Pretokenizer pretokenizer(options.pretokenizer);
+TokenizerUseSpeed measure_tokenizer_use(const Tokenizer& tokenizer,
+                                        std::span<const std::string_view> documents, int runs) {
+  if (tokenizer.spec().normalizer.empty()) check_round_trip(tokenizer, documents);
+  TokenizerUseSpeed speed;
+  for (const std::string_view document : documents) speed.bytes += document.size();
+  const double megabytes = static_cast<double>(speed.bytes) / 1e6;
+  const Pretokenizer pretokenizer(tokenizer.spec().pretokenizer);
   size_t words = 0;
   speed.split_rate = megabytes / median_seconds(runs, [&] {
                        for (const std::string_view document : documents) {
@@ -86,6 +87,12 @@ TokenizerSpeed measure_tokenizer_speed(std::span<const std::string_view> documen
   // The sums are used, so that no loop is optimised away.
   if (words + decoded == 0) speed.bytes = 0;
   return speed;
+}
+
+double measure_tokenizer_load(const Path& file, int runs) {
+  size_t tokens = 0;
+  const double seconds = median_seconds(runs, [&] { tokens += load_tokenizer(file).vocab_size(); });
+  return tokens == 0 ? 0 : seconds;
 }
 
 }  // namespace cairn

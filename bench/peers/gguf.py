@@ -1,0 +1,251 @@
+#!/usr/bin/env python3
+"""Cairn and llama.cpp on the same GGUF files of a real model: the same files, tokens and predictions.
+
+  file        what each quantises from the same f32 file: bytes that differ, and the squared error of
+              the weights relative to their squares where they do; llama.cpp opens each of ours
+  tokens      ids of a text (always compared: the rest reads them)
+  argmax      the most likely token behind each of 256 tokens of 20 passages, in f32; those where
+              llama.cpp's two best logits are closer than 1e-3 are listed and do not count
+  perplexity  of the text, both with activations in f32
+  kl          mean divergence of each type's predictions from f32's, as each engine runs it
+
+Prints one JSON line a comparison, with "ok", and exits with 1 when one is not. The model is
+SmolLM2-135M-Instruct unless another GGUF file is given; the text is Python's own library.
+
+    ./dev peers gguf [--model FILE] [--text FILE] [--kib 256] [--kl-kib 32] [--only file ...]
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import sysconfig
+import tempfile
+
+import numpy as np
+
+from common.package import CAIRN, import_cairn
+from llama import library
+
+FILE_TYPES = ["f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_1", "q5_0", "q4_k_m", "q4_k_s",
+              "q4_1", "q4_0", "q3_k_l", "q3_k_m", "q3_k_s", "q2_k"]
+KL_TYPES = ["f16", "q8_0", "q4_0", "q4_1", "q4_k_m"]
+WINDOW = 512
+PASSAGES, PASSAGE = 20, 256
+TIE = 1e-3
+
+
+def report(what, ok, **facts):
+    print(json.dumps({"bench": "peers gguf", "what": what, **facts, "ok": bool(ok)}), flush=True)
+    return bool(ok)
+
+
+def cairn(*words):
+    done = subprocess.run([str(CAIRN), *map(str, words)], stdout=subprocess.PIPE)
+    if done.returncode != 0:
+        sys.exit(f"cairn {' '.join(map(str, words))} fails")
+    return json.loads(done.stdout)
+
+
+def read_text(path, size):
+    """`size` bytes of a file, or of Python's library, file after file by name."""
+    if path:
+        return pathlib.Path(path).read_bytes()[:size]
+    text = b""
+    for file in sorted(pathlib.Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        text += file.read_bytes()
+        if len(text) >= size:
+            break
+    return text[:size].decode(errors="ignore").encode()
+
+
+class Files:
+    """The model in f32 and what either program makes of it, in a folder."""
+
+    def __init__(self, model, folder):
+        self.folder = pathlib.Path(folder)
+        self.f32 = self.folder / "f32.gguf"
+        cairn("quantize", model, self.f32, "-t", "f32", "--json")
+
+    def ours(self, kind):
+        path = self.folder / f"cairn-{kind}.gguf"
+        if not path.exists():
+            cairn("quantize", self.f32, path, "-t", kind, "--json")
+        return path
+
+    def theirs(self, kind):
+        path = self.folder / f"llama-{kind}.gguf"
+        if not path.exists():
+            library.tool("llama-quantize", self.f32, path, kind.upper(), library.THREADS)
+        return path
+
+
+def squared_error(dequantize, tensor, source):
+    return float(np.square(dequantize(tensor.data, tensor.tensor_type).ravel() - source).sum(
+        dtype=np.float64))
+
+
+def compare_file(files, kind):
+    reader, dequantize = library.gguf_tools()
+    source = {t.name: t for t in reader(files.f32).tensors}
+    ours, theirs = ({t.name: t for t in reader(f).tensors}
+                    for f in (files.ours(kind), files.theirs(kind)))
+    same_types = sorted(ours) == sorted(theirs) and all(
+        ours[n].tensor_type == theirs[n].tensor_type for n in ours)
+    facts = {"type": kind, "tensors": len(ours), "tensors_differing": 0, "bytes": 0,
+             "bytes_differing": 0}
+    errors = np.zeros(3)  # ours, theirs, squares of the weights
+    for name in ours if same_types else []:
+        mine, other = ours[name].data.view(np.uint8), theirs[name].data.view(np.uint8)
+        different = int((mine != other).sum())
+        facts["bytes"] += mine.size
+        facts["bytes_differing"] += different
+        if different:
+            facts["tensors_differing"] += 1
+            weights = source[name].data.ravel()
+            errors += [squared_error(dequantize, ours[name], weights),
+                       squared_error(dequantize, theirs[name], weights),
+                       float(np.square(weights, dtype=np.float64).sum())]
+    if errors[2] > 0:
+        facts |= {"error": errors[0] / errors[2], "peer_error": errors[1] / errors[2]}
+    library.Model(files.ours(kind)).close()  # or the program ends
+    return report("file", same_types and errors[0] <= errors[1] * 1.001, **facts)
+
+
+def compare_tokens(package, files, text):
+    peer = library.Model(files.f32)
+    mine = package.Tokenizer.load(str(files.f32)).encode(text.decode())
+    theirs = peer.tokenize(text)
+    peer.close()
+    if not report("tokens", mine == theirs, bytes=len(text), tokens=len(theirs)):
+        sys.exit(1)  # there is nothing to compare behind other tokens
+    return theirs
+
+
+def compare_argmax(package, files, tokens):
+    """Counts a token as decided when llama.cpp's best logit is ahead by TIE."""
+    ours, peer = package.Model(files.f32), library.Model(files.f32, exact=True)
+    undecided, wrong, furthest = [], 0, 0.0
+    for i in range(PASSAGES):
+        begin = i * (len(tokens) - PASSAGE) // (PASSAGES - 1)
+        passage = tokens[begin:begin + PASSAGE]
+        peer.forget()
+        mine, theirs = ours.logits(passage), peer.append(passage)
+        furthest = max(furthest, float(np.abs(mine - theirs).max()))
+        for t in np.flatnonzero(mine.argmax(1) != theirs.argmax(1)):
+            second, first = np.partition(theirs[t], -2)[-2:]
+            undecided.append({"passage": i, "token": int(t), "gap": float(first - second)})
+            wrong += first - second >= TIE
+    peer.close()
+    return report("argmax", wrong == 0, tokens=PASSAGES * PASSAGE, wrong=int(wrong),
+                  undecided=undecided, largest_difference=furthest)
+
+
+def log_softmax(logits):
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
+def windows_of(tokens, model):
+    """As `cairn eval` cuts a file: behind the token that ends documents, whole windows only."""
+    text = [model.api.llama_vocab_eos(model.vocab), *tokens]
+    count = (len(text) - 1) // WINDOW
+    return [(text[i * WINDOW:(i + 1) * WINDOW], text[i * WINDOW + 1:(i + 1) * WINDOW + 1])
+            for i in range(count)]
+
+
+def their_perplexity(path, tokens):
+    model = library.Model(path, WINDOW, exact=True)
+    nats, count = 0.0, 0
+    for window, following in windows_of(tokens, model):
+        model.forget()
+        logits = model.append(window)
+        most = logits.max(1)
+        sums = np.exp(logits - most[:, None]).sum(1, dtype=np.float64)
+        nats += (np.log(sums) + most - logits[np.arange(WINDOW), following]).sum(dtype=np.float64)
+        count += WINDOW
+    model.close()
+    return float(np.exp(nats / count))
+
+
+def their_divergences(paths, reference, tokens):
+    """{kind: mean KL from the reference} by llama.cpp as it runs usually, window by window."""
+    models = {kind: library.Model(path, WINDOW) for kind, path in paths.items()}
+    exact = library.Model(reference, WINDOW, exact=True)
+    sums, count = dict.fromkeys(paths, 0.0), 0
+    for window, _ in windows_of(tokens, exact):
+        exact.forget()
+        right = log_softmax(exact.append(window))
+        probabilities = np.exp(right)
+        for kind, model in models.items():
+            model.forget()
+            sums[kind] += (probabilities * (right - log_softmax(model.append(window)))).sum()
+        count += WINDOW
+    for model in (exact, *models.values()):
+        model.close()
+    return {kind: value / count for kind, value in sums.items()}
+
+
+def compare_perplexity(files, tokens, path, kinds):
+    good = True
+    for kind in kinds:
+        model = files.f32 if kind == "f32" else files.ours(kind)
+        found = cairn("eval", model, "perplexity", path, "--length", WINDOW, "--windows",
+                      len(tokens) // WINDOW, "--json")
+        theirs = their_perplexity(model, tokens)
+        ratio = found["perplexity"] / theirs
+        good &= report("perplexity", abs(ratio - 1) <= 1e-3, type=kind, tokens=found["tokens"],
+                       perplexity=found["perplexity"], peer_perplexity=theirs, ratio=ratio)
+    return good
+
+
+def compare_divergence(files, tokens, path, kinds):
+    theirs = their_divergences({kind: files.ours(kind) for kind in kinds}, files.f32, tokens)
+    good = True
+    for kind in kinds:
+        found = cairn("eval", files.ours(kind), "kl", path, "--reference", files.f32, "--length",
+                      WINDOW, "--windows", len(tokens) // WINDOW, "--json")
+        good &= report("kl", found["kl_mean"] <= theirs[kind], type=kind, tokens=found["tokens"],
+                       kl=found["kl_mean"], peer_kl=theirs[kind], kl_99=found["kl_99"],
+                       same_top=found["same_top"])
+    return good
+
+
+def main():
+    parts = ["file", "tokens", "argmax", "perplexity", "kl"]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=library.SMOLLM2)
+    parser.add_argument("--text", help="a UTF-8 file")
+    parser.add_argument("--kib", type=int, default=256, help="of text for tokens and perplexity")
+    parser.add_argument("--kl-kib", type=int, default=32, help="of text for the divergences")
+    parser.add_argument("--types", nargs="+", default=FILE_TYPES, choices=FILE_TYPES)
+    parser.add_argument("--perplexity-types", nargs="+", default=["f32"],
+                        choices=["f32", *FILE_TYPES])
+    parser.add_argument("--kl-types", nargs="+", default=KL_TYPES, choices=FILE_TYPES)
+    parser.add_argument("--only", nargs="+", default=parts, choices=parts)
+    options = parser.parse_args()
+    library.build()
+    package = import_cairn()
+    good = True
+    with tempfile.TemporaryDirectory() as folder:
+        files = Files(options.model, folder)
+        if "file" in options.only:
+            for kind in options.types:
+                good &= compare_file(files, kind)
+        text = read_text(options.text, options.kib << 10)
+        tokens = compare_tokens(package, files, text)
+        path = pathlib.Path(folder) / "text"
+        path.write_bytes(text)
+        if "argmax" in options.only:
+            good &= compare_argmax(package, files, tokens)
+        if "perplexity" in options.only:
+            good &= compare_perplexity(files, tokens, path, options.perplexity_types)
+        if "kl" in options.only:
+            few = tokens[:len(tokens) * options.kl_kib // options.kib]
+            good &= compare_divergence(files, few, path, options.kl_types)
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
