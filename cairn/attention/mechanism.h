@@ -28,6 +28,8 @@
 
 namespace cairn {
 
+class RotaryTable;  // attention/rotary.h
+
 // A mechanism by name, with its options ("rope_theta" = 10000.0). They are stored in config.json;
 // each room validates its own and names the keys it knows.
 using OptionValue = std::variant<bool, int64_t, double, std::string, std::vector<double>>;
@@ -107,6 +109,19 @@ class AttentionCache {
   virtual std::optional<AttentionStatistics> statistics() const { return std::nullopt; }
 };
 
+// All that there is to a mechanism which is plain softmax attention over rotated queries and keys:
+// a compiled decode program takes such steps itself, side by side with the products around them.
+struct PlainSoftmax {
+  float scale = 1;                      // of the scores
+  const RotaryTable* rotary = nullptr;  // of the mechanism; null: no positions
+  size_t window = 0;                    // keys that a query sees, its own included; 0: all
+  // Whether each head of queries and keys is first divided by its root mean square and multiplied
+  // by norm_offset + parameters()[0] or [1], [head_dim].
+  bool qk_norm = false;
+  float norm_eps = 0;
+  float norm_offset = 0;
+};
+
 class AttentionMechanism {
  public:
   virtual ~AttentionMechanism() = default;
@@ -140,6 +155,9 @@ class AttentionMechanism {
       const TokenLayout& /*layout*/, std::span<const std::byte> /*saved*/) const {
     return std::nullopt;
   }
+
+  // Set by rooms that are no more than it says; they may be decoded without their cache.
+  virtual std::optional<PlainSoftmax> plain_softmax() const { return std::nullopt; }
 
   // A cache for at most `capacity` tokens that keeps f32 or bf16.
   virtual std::unique_ptr<AttentionCache> make_cache(size_t capacity, DType dtype) const = 0;

@@ -4,6 +4,7 @@
 
 #include "cairn/base/error.h"
 #include "cairn/cli/chat_loop.h"
+#include "cairn/cli/engine_arguments.h"
 #include "cairn/cli/sampling_arguments.h"
 #include "cairn/cli/verbs.h"
 #include "cairn/infer/text_model.h"
@@ -12,9 +13,10 @@ namespace cairn {
 namespace {
 
 struct Options {
-  std::string model, system, load, variables, precision = "f32", overflow = "forget";
+  std::string model, system, load, variables, overflow = "forget";
   std::vector<std::string> stops;
-  int64_t tokens = 0, threads = 0, context = 0;
+  int64_t tokens = 0, threads = 0;
+  EngineArguments engine;
   SamplingArguments sampling;
   bool json = false;
 };
@@ -33,16 +35,6 @@ size_t not_negative(const std::string& name, int64_t value) {
   return static_cast<size_t>(value);
 }
 
-EngineOptions engine_options(const Options& options) {
-  EngineOptions result;
-  if (options.precision == "bf16")
-    result.weights = DType::bf16;
-  else if (options.precision != "f32")
-    refuse("--precision", "f32 or bf16", "\"" + options.precision + "\"");
-  result.context = not_negative("--context", options.context);
-  return result;
-}
-
 ChatOptions chat_options(const Options& options) {
   ChatOptions result;
   if (options.overflow == "refuse")
@@ -54,7 +46,7 @@ ChatOptions chat_options(const Options& options) {
 }
 
 int run(const Options& options) {
-  const EngineOptions how_decoded = engine_options(options);
+  const EngineOptions how_decoded = options.engine.options();
   const ChatOptions how_kept = chat_options(options);
   options.sampling.check();
   const size_t most = not_negative("--tokens", options.tokens);
@@ -82,12 +74,11 @@ std::function<int()> prepare(Arguments& arguments) {
   arguments.option("-n,--tokens", "most tokens of an answer; 0: until it ends", o.tokens);
   o.sampling.declare(arguments);
   arguments.option("--stop", "end answers before this text; may be given several times", o.stops);
-  arguments.option("--context", "most tokens of the conversation; 0: the model's", o.context);
   arguments.option("--overflow", "when the context is full: forget the oldest exchanges, or refuse",
                    o.overflow);
   arguments.option("--variables", "more for the template, as {\"enable_thinking\": false}",
                    o.variables);
-  arguments.option("--precision", "of the weights in memory: f32 or bf16", o.precision);
+  o.engine.declare(arguments);
   arguments.option("--threads", "0: as many as the machine allows", o.threads);
   arguments.flag("--json", "print a line of JSON for each answer", o.json);
   return [options] { return run(*options); };

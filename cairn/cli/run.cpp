@@ -13,6 +13,7 @@
 #include "cairn/base/file.h"
 #include "cairn/base/log.h"
 #include "cairn/base/progress.h"
+#include "cairn/cli/engine_arguments.h"
 #include "cairn/cli/program.h"
 #include "cairn/cli/sampling_arguments.h"
 #include "cairn/cli/verbs.h"
@@ -25,9 +26,10 @@ namespace cairn {
 namespace {
 
 struct Options {
-  std::string model, prompt, file, precision = "f32";
+  std::string model, prompt, file;
   std::vector<std::string> stops;
-  int64_t tokens = 128, threads = 0, context = 0;
+  int64_t tokens = 128, threads = 0;
+  EngineArguments engine;
   SamplingArguments sampling;
   bool json = false, ignore_eos = false;
 };
@@ -54,12 +56,6 @@ void catch_interrupt() {
                .subject = subject,
                .expected = expected,
                .found = found});
-}
-
-DType read_precision(const std::string& word) {
-  if (word == "f32") return DType::f32;
-  if (word == "bf16") return DType::bf16;
-  refuse("--precision", "f32 or bf16", "\"" + word + "\"");
 }
 
 size_t not_negative(const std::string& name, int64_t value) {
@@ -146,8 +142,7 @@ void print_json(const Generation& generation, const Speed& speed) {
 }
 
 int run(const Options& options) {
-  const EngineOptions engine_options{.weights = read_precision(options.precision),
-                                     .context = not_negative("--context", options.context)};
+  const EngineOptions engine_options = options.engine.options();
   GenerateOptions how = generation_options(options);
   const std::string prompt = read_prompt(options);
   ThreadTeam team(static_cast<int>(not_negative("--threads", options.threads)));
@@ -193,8 +188,7 @@ std::function<int()> prepare(Arguments& arguments) {
   arguments.option("-n,--tokens", "most tokens to generate", o.tokens);
   o.sampling.declare(arguments);
   arguments.option("--stop", "end before this text; may be given several times", o.stops);
-  arguments.option("--context", "most tokens of prompt and text; 0: the model's", o.context);
-  arguments.option("--precision", "of the weights in memory: f32 or bf16", o.precision);
+  o.engine.declare(arguments);
   arguments.option("--threads", "0: as many as the machine allows", o.threads);
   arguments.flag("--ignore-eos", "go on behind the end of a text", o.ignore_eos);
   arguments.flag("--json", "print one JSON object when done, nothing before", o.json);

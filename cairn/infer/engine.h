@@ -8,17 +8,22 @@
 //   View1<const float> logits = session.append(prompt);      // prefill, in chunks
 //   while (...) logits = session.append(sampler.sample(logits, session.tokens()));
 //
-// Activations are f32, weights f32 or bf16. The attention mechanism is known only by its contract
-// (attention/mechanism.h). Any split of a text into calls gives the same logits to rounding.
+// Weights stay in the type they are stored in (f32, f16, bf16, q4_0 to q8_0, q2_k to q6_k) and are
+// repacked once into streams that a pass reads from beginning to end (infer/decode_program.h); what
+// products read of activations is rounded to 8 bits for quantised weights, to bf16 for bf16
+// (kernels/tile_products.h). Any split of a text into calls, and any number of threads, gives the
+// same bits for plain softmax attention; other mechanisms (attention/mechanism.h) decode through
+// their own caches, where a split shows in the last bits.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "cairn/base/thread_team.h"
-#include "cairn/model/model.h"
+#include "cairn/infer/decoder_weights.h"
 #include "cairn/tensor/view.h"
 
 namespace cairn {
@@ -26,9 +31,11 @@ namespace cairn {
 class Engine;
 
 struct EngineOptions {
-  DType weights = DType::f32;  // of the matrices: f32, or bf16 for half the bytes a token
-  DType cache = DType::f32;    // of keys and values: f32 or bf16
-  size_t context = 0;          // tokens a session may hold; 0: the model's context length
+  std::optional<BlockType> weights;  // what matrices become in memory; empty: as they are stored
+  // Of keys and values: f32, f16 or bf16 (mechanisms with a cache of their own: f32 or bf16).
+  // Empty: f16, and f32 where the mechanism has its own.
+  std::optional<DType> cache;
+  size_t context = 0;  // tokens a session may hold; 0: the model's context length
 };
 
 // One text being read and continued. Movable. Its engine must outlive it, and one call at a time
@@ -41,8 +48,10 @@ class Session {
 
   // Reads tokens behind those read so far and returns the logits [vocab_size] that follow the last
   // one. They live in the engine until its next call. Throws Error (usage) when the context
-  // overflows or `tokens` is empty and Error (data) on an id outside the vocabulary; the session is
-  // then unchanged. Allocates nothing for one token.
+  // overflows or `tokens` is empty, Error (data) on an id outside the vocabulary or when
+  // activations are not finite, naming position and layer, and Error (failed) when there is no
+  // memory for the cache; the session is then unchanged and can go on. Allocates nothing for one
+  // token but a page of the cache every 256 (reserve).
   View1<const float> append(std::span<const int32_t> tokens);
   View1<const float> append(int32_t token) { return append({&token, 1}); }
   // The same, with the logits that follow each of the tokens: logits [tokens, vocab_size].
@@ -61,6 +70,10 @@ class Session {
   void truncate(size_t length);
   // An independent text that continues from here.
   Session fork() const;
+  // Takes the memory for a text of `length` tokens now, so that appending up to there cannot fail
+  // for want of it. Throws Error (usage) beyond the context and Error (failed) when there is not
+  // enough.
+  void reserve(size_t length);
 
  private:
   friend class Engine;
@@ -71,10 +84,11 @@ class Session {
 
 class Engine {
  public:
-  // Borrows the model and the team, which must outlive it. Bf16 weights are the engine's own copy.
-  Engine(Model& model, ThreadTeam& team, const EngineOptions& options = {});
-  // Takes the model; with bf16 weights its f32 matrices are let go.
-  Engine(Model&& model, ThreadTeam& team, const EngineOptions& options = {});
+  // Compiles `weights` for the team, which must outlive it; nothing else of them is kept. Throws
+  // what DecodePlan throws, and Error (usage) on a context beyond the model's.
+  Engine(const DecoderWeights& weights, ThreadTeam& team, const EngineOptions& options = {});
+  Engine(const Model& model, ThreadTeam& team, const EngineOptions& options = {})
+      : Engine(decoder_weights(model), team, options) {}
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -86,6 +100,8 @@ class Engine {
   size_t context() const;
   // Bytes of weights that decoding one token reads.
   size_t bytes_per_token() const;
+  // Barriers that the last pass had.
+  size_t barriers() const;
 
  private:
   friend class Session;

@@ -223,9 +223,10 @@ void bind_model(nb::module_& module) {
           [](PythonModel* self, nb::handle path, int threads, const std::string& precision,
              const std::string& cache, size_t context) {
             const std::string text = path_text(path);
-            const EngineOptions options{.weights = dtype_of_word(precision, "precision"),
-                                        .cache = dtype_of_word(cache, "cache"),
-                                        .context = context};
+            const EngineOptions options{
+                .weights = block_type_of(dtype_of_word(precision, "precision")),
+                .cache = dtype_of_word(cache, "cache"),
+                .context = context};
             std::recursive_mutex none;
             const Working working(none);
             new (self) PythonModel(text, threads, options);

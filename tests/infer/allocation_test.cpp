@@ -55,7 +55,7 @@ TEST(Decoding, TheSteadyLoopAllocatesNothing) {
   Model model = random_model(small_config());
   for (const DType dtype : {DType::f32, DType::bf16}) {
     ThreadTeam team(2, true);
-    Engine engine(model, team, {.weights = dtype, .cache = dtype});
+    Engine engine(model, team, {.weights = block_type_of(dtype), .cache = dtype});
     Session session = engine.start();
     Sampler sampler({.top_k = 50, .top_p = 0.9, .min_p = 0.01, .repetition_penalty = 1.1},
                     model.config().vocab_size);

@@ -55,6 +55,7 @@ class SoftmaxAttention : public AttentionMechanism {
                 ThreadTeam& team) const override;
   std::optional<AttentionStatistics> statistics(const TokenLayout& layout,
                                                 std::span<const std::byte> saved) const override;
+  std::optional<PlainSoftmax> plain_softmax() const override;
   std::unique_ptr<AttentionCache> make_cache(size_t capacity, DType dtype) const override;
   std::vector<double> reference_forward(const Reference& inputs,
                                         const TokenLayout& layout) const override;

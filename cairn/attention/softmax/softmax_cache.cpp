@@ -194,6 +194,17 @@ void NormedCache::append_and_attend(const AttentionInputs& inputs, AnyView3 out,
 
 }  // namespace
 
+std::optional<PlainSoftmax> SoftmaxAttention::plain_softmax() const {
+  if (!slopes_.empty() || options_.qk_conv > 0) return std::nullopt;
+  const NormOptions norm = norm_options();
+  return PlainSoftmax{.scale = core_.geometry.scale,
+                      .rotary = core_.rotary,
+                      .window = core_.window,
+                      .qk_norm = options_.qk_norm,
+                      .norm_eps = norm.eps,
+                      .norm_offset = norm.offset};
+}
+
 std::unique_ptr<AttentionCache> SoftmaxAttention::make_cache(size_t capacity, DType dtype) const {
   auto cache = std::make_unique<SoftmaxCache>(KeyValueCache(core_, capacity, dtype), slopes_);
   if (options_.qk_norm)

@@ -1,0 +1,42 @@
+#include "cairn/cli/engine_arguments.h"
+
+#include "cairn/base/error.h"
+
+namespace cairn {
+namespace {
+
+[[noreturn]] void refuse(const char* subject, const char* expected, const std::string& found) {
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "reading the command line",
+               .subject = subject,
+               .expected = expected,
+               .found = "\"" + found + "\""});
+}
+
+}  // namespace
+
+void EngineArguments::declare(Arguments& arguments) {
+  arguments.option("--precision",
+                   "of the weights in memory: f32, f16, bf16, q8_0, q4_0, ...; default: as stored",
+                   precision);
+  arguments.option("--cache-type", "of keys and values: f32, f16 or bf16; default: f16",
+                   cache_type);
+  arguments.option("--context", "most tokens of prompt and text; 0: the model's", context);
+}
+
+EngineOptions EngineArguments::options() const {
+  EngineOptions result;
+  if (!precision.empty()) {
+    const BlockTypeInfo* info = find_block_type(precision);
+    if (info == nullptr) refuse("--precision", "f32, f16, bf16, q8_0, q4_0, ...", precision);
+    result.weights = info->type;
+  }
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16})
+    if (cache_type == dtype_name(dtype)) result.cache = dtype;
+  if (!cache_type.empty() && !result.cache) refuse("--cache-type", "f32, f16 or bf16", cache_type);
+  if (context < 0) refuse("--context", "0 or more", std::to_string(context));
+  result.context = static_cast<size_t>(context);
+  return result;
+}
+
+}  // namespace cairn

@@ -1,0 +1,22 @@
+// The arguments that all verbs which decode have in common.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "cairn/cli/arguments.h"
+#include "cairn/infer/engine.h"
+
+namespace cairn {
+
+struct EngineArguments {
+  std::string precision, cache_type;
+  int64_t context = 0;
+
+  // --precision, --cache-type and --context.
+  void declare(Arguments& arguments);
+  // Throws Error (usage) on words that name no type.
+  EngineOptions options() const;
+};
+
+}  // namespace cairn

@@ -1,0 +1,61 @@
+// Softmax attention as the compiled decode program takes it: a few queries against chunks of cached
+// keys (infer/paged_cache.h). Chunks are cut at multiples of 64 positions whatever the text's
+// length, the number of queries or of threads, and combined in rising order, so each query's result
+// has the same bits in any company (flash decoding: Dao et al. 2023; the merge by logarithms of
+// sums: Milakov and Gimelshein 2018, arXiv:1805.02867).
+//
+//   s[j] = q . k[j],   out = sum_j 2^(s[j] - max s) v[j] / sum_j 2^(s[j] - max s)
+//
+// Queries come multiplied by scale * log2(e). Sums are f32 for every type of cache. Plain
+// functions: they borrow all memory, allocate nothing and may run on any thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cairn/tensor/dtype.h"
+
+namespace cairn {
+
+inline constexpr size_t kAttentionChunk = 64;  // positions; a multiple of a page's tiles
+
+// Floats of what one query has of one chunk: the unnormalised output [value_dim], then the maximum
+// and the sum of its weights.
+constexpr size_t attention_part_size(size_t value_dim) {
+  return (value_dim + 2 + 15) / 16 * 16;
+}
+
+// One query against one chunk.
+struct ChunkQuery {
+  const float* query = nullptr;  // [head_dim]
+  size_t begin = 0, end = 0;     // visible slots of the chunk, begin < end <= 64
+  float* part = nullptr;         // attention_part_size(value_dim), written
+};
+
+// The keys and values of one key head in one chunk.
+struct CachedChunk {
+  DType dtype = DType::f16;
+  const void* keys = nullptr;    // [4][head_dim][16]
+  const void* values = nullptr;  // [64][value_dim]
+  size_t head_dim = 0;
+  size_t value_dim = 0;
+};
+
+void attend_chunk(const CachedChunk& chunk, const ChunkQuery* queries, size_t count);
+
+// Adds the part of the next chunk to `sum`, which begins as a copy of the first chunk's.
+void merge_part(const float* part, size_t value_dim, float* sum);
+// The attended value of merged parts: out [value_dim].
+void finish_part(const float* sum, size_t value_dim, float* out);
+
+// Turns x [dim] by the angles of a position: cosines [dim / 2], then sines [dim / 2] (half-split
+// order, attention/rotary.h).
+void rotate_head(const float* turn, size_t dim, float* x);
+// The cosines and sines of a position from those of two angles that add to it.
+void add_angles(const float* coarse, const float* fine, size_t dim, float* turn);
+
+// Stores a key [head_dim] at position slot < 256 of a page's tiles, a value [value_dim] likewise.
+void store_key(const float* key, size_t head_dim, size_t slot, DType dtype, void* keys);
+void store_value(const float* value, size_t value_dim, size_t slot, DType dtype, void* values);
+
+}  // namespace cairn

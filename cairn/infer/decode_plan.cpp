@@ -1,0 +1,234 @@
+#include "cairn/infer/decode_plan.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <span>
+#include <string>
+
+#include "cairn/base/error.h"
+#include "cairn/infer/team_barrier.h"
+#include "cairn/kernels/blocks.h"
+
+namespace cairn {
+namespace {
+
+constexpr const char* kDoing = "compiling a decode program";
+
+// A matrix and the tile it becomes.
+struct Source {
+  const StoredMatrix* matrix = nullptr;
+  BlockType type = BlockType::f32;  // what its rows are packed from
+  TileKind kind = TileKind::tf32;
+  size_t group_bytes = 0;
+
+  size_t groups() const { return tile_groups(matrix->rows); }
+};
+
+Source source_of(const StoredMatrix& matrix, std::optional<BlockType> wanted) {
+  const BlockType type = wanted.value_or(matrix.type);
+  const std::optional<TileKind> kind = tile_kind_of(type);
+  if (!kind)
+    throw Error({.kind = wanted ? ErrorKind::usage : ErrorKind::data,
+                 .doing = kDoing,
+                 .subject = fmt::format("weights of type {}", block_type_name(type)),
+                 .expected = "f32, f16, bf16, q4_0 to q8_0 or q2_k to q6_k",
+                 .hint = "convert the file with cairn quantize"});
+  if (wanted && matrix.cols % block_type_info(type).block_size != 0)
+    throw Error(
+        {.kind = ErrorKind::usage,
+         .doing = kDoing,
+         .subject = fmt::format("weights as {}", block_type_name(type)),
+         .expected = fmt::format("rows of whole blocks of {}", block_type_info(type).block_size),
+         .found = fmt::format("{} columns", matrix.cols)});
+  return {&matrix, type, *kind, tile_group_bytes(*kind, matrix.cols)};
+}
+
+// Groups [begin, end) of each of several matrices that one thread takes: the matrices stand one
+// after another and are cut where their bytes are.
+struct GroupRange {
+  size_t begin = 0, end = 0;
+};
+
+void cut(std::span<const Source> sources, size_t thread, size_t threads,
+         std::span<GroupRange> ranges) {
+  size_t total = 0;
+  for (const Source& source : sources) total += source.groups() * source.group_bytes;
+  // total * t / threads without overflow
+  const auto share = [&](size_t t) { return total / threads * t + total % threads * t / threads; };
+  const size_t low = share(thread), high = share(thread + 1);
+  size_t at = 0;
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const size_t bytes = sources[i].group_bytes, groups = sources[i].groups();
+    // The group goes to the thread in whose share it begins.
+    const auto first_from = [&](size_t limit) {
+      return limit <= at ? 0 : std::min(groups, (limit - at + bytes - 1) / bytes);
+    };
+    ranges[i] = {first_from(low), first_from(high)};
+    at += groups * bytes;
+  }
+}
+
+// Where a thread's tiles go: counts first, then packs.
+class Packer {
+ public:
+  explicit Packer(std::byte* arena) : arena_(arena) {}
+
+  size_t used() const { return used_; }
+
+  PlannedRows take(const Source& source, GroupRange range) {
+    PlannedRows planned;
+    if (range.begin >= range.end) return planned;
+    const size_t last = std::min(range.end * kTileRows, source.matrix->rows);
+    planned.first = range.begin * kTileRows;
+    planned.tiles = {source.kind, last - planned.first, source.matrix->cols,
+                     arena_ == nullptr ? nullptr : arena_ + used_};
+    for (size_t group = range.begin; group < range.end; ++group) {
+      if (arena_ != nullptr) pack(source, group, {arena_ + used_, source.group_bytes});
+      used_ += source.group_bytes;
+    }
+    return planned;
+  }
+
+ private:
+  void pack(const Source& source, size_t group, std::span<std::byte> tiles) {
+    const StoredMatrix& matrix = *source.matrix;
+    const size_t first = group * kTileRows, count = std::min(kTileRows, matrix.rows - first);
+    const std::byte* rows[kTileRows];
+    for (size_t r = 0; r < count; ++r) rows[r] = matrix.row(first + r);
+    if (source.type != matrix.type) encode(source, rows, count);
+    pack_tile_group(source.kind, {rows, count}, matrix.cols, tiles);
+  }
+
+  // Rows become those of another type.
+  void encode(const Source& source, const std::byte** rows, size_t count) {
+    const size_t cols = source.matrix->cols, bytes = block_row_bytes(source.type, cols);
+    values_.resize(cols);
+    encoded_.resize(kTileRows * bytes);
+    for (size_t r = 0; r < count; ++r) {
+      const View1<float> values(values_.data(), cols);
+      decode_blocks(source.matrix->type, {rows[r], source.matrix->row_bytes()}, values);
+      const std::span<std::byte> to(encoded_.data() + r * bytes, bytes);
+      encode_blocks(source.type, values, to);
+      rows[r] = to.data();
+    }
+  }
+
+  std::byte* arena_;
+  size_t used_ = 0;
+  std::vector<float> values_;
+  std::vector<std::byte> encoded_;
+};
+
+// The matrices of a layer and what they become.
+struct LayerSources {
+  LayerSources(const DecoderLayerWeights& layer, std::optional<BlockType> type)
+      : qkv{source_of(layer.q, type), source_of(layer.k, type), source_of(layer.v, type)},
+        gate_up{source_of(layer.gate, type), source_of(layer.up, type)},
+        o(source_of(layer.o, type)),
+        down(source_of(layer.down, type)) {}
+
+  std::array<Source, 3> qkv;
+  std::array<Source, 2> gate_up;
+  Source o, down;
+};
+
+ActivationKinds kinds_of(std::span<const Source> sources) {
+  ActivationKinds kinds = 0;
+  for (const Source& source : sources) kinds |= kinds_bit(activation_kind_of(source.kind));
+  return kinds;
+}
+
+ThreadLayer plan_layer(const LayerSources& sources, size_t thread, size_t threads, Packer& packer) {
+  ThreadLayer layer;
+  std::array<GroupRange, 3> ranges;
+  cut(sources.qkv, thread, threads, ranges);
+  for (size_t i = 0; i < 3; ++i) layer.qkv[i] = packer.take(sources.qkv[i], ranges[i]);
+  GroupRange range;
+  cut({&sources.o, 1}, thread, threads, {&range, 1});
+  layer.o = packer.take(sources.o, range);
+  cut({&sources.gate_up[0], 1}, thread, threads, {&range, 1});  // up has the same rows
+  constexpr size_t kTurn = DecodePlan::kGatedRows / kTileRows;
+  for (size_t begin = range.begin; begin < range.end; begin += kTurn) {
+    const GroupRange turn{begin, std::min(begin + kTurn, range.end)};
+    layer.gate.push_back(packer.take(sources.gate_up[0], turn));
+    layer.up.push_back(packer.take(sources.gate_up[1], turn));
+  }
+  cut({&sources.down, 1}, thread, threads, {&range, 1});
+  layer.down = packer.take(sources.down, range);
+  return layer;
+}
+
+void plan_thread(std::span<const LayerSources> layers, const Source& head, size_t thread,
+                 size_t threads, Packer& packer, ThreadProgram& program) {
+  program.layers.clear();
+  for (const LayerSources& layer : layers)
+    program.layers.push_back(plan_layer(layer, thread, threads, packer));
+  GroupRange range;
+  cut({&head, 1}, thread, threads, {&range, 1});
+  program.head = packer.take(head, range);
+}
+
+void check_memory(size_t needed) {
+  const uint64_t free = available_memory();
+  if (needed <= free) return;
+  throw Error({.doing = kDoing,
+               .expected = fmt::format("{} bytes for the weights", needed),
+               .found = fmt::format("{} bytes available", free),
+               .hint = "take a smaller type, as cairn quantize writes"});
+}
+
+}  // namespace
+
+void on_each_thread(ThreadTeam& team, FunctionRef<void(int thread)> body) {
+  const auto threads = static_cast<size_t>(team.size());
+  TeamBarrier all(team.size(), WaitLimits::crowded());
+  std::vector<std::exception_ptr> errors(threads);
+  team.run(threads, [&](size_t /*chunk*/, int thread) {
+    try {
+      body(thread);
+    } catch (...) {
+      errors[static_cast<size_t>(thread)] = std::current_exception();
+    }
+    all.meet(thread);  // until then no thread can take a second chunk
+  });
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
+}
+
+DecodePlan::DecodePlan(const DecoderWeights& weights, std::optional<BlockType> type,
+                       ThreadTeam& team)
+    : threads_(static_cast<size_t>(team.size())) {
+  std::vector<LayerSources> layers;
+  layers.reserve(weights.layers.size());
+  for (const DecoderLayerWeights& layer : weights.layers) {
+    const LayerSources& sources = layers.emplace_back(layer, type);
+    kinds_.push_back({kinds_of(sources.qkv), kinds_of({&sources.o, 1}), kinds_of(sources.gate_up),
+                      kinds_of({&sources.down, 1})});
+  }
+  const Source head = source_of(weights.head, type);
+  head_kinds_ = kinds_of({&head, 1});
+
+  size_t needed = 0;
+  std::vector<size_t> bytes(threads_.size());
+  for (size_t t = 0; t < threads_.size(); ++t) {
+    Packer counter(nullptr);
+    plan_thread(layers, head, t, threads_.size(), counter, threads_[t]);
+    needed += bytes[t] = counter.used();
+  }
+  check_memory(needed);
+  on_each_thread(team, [&](int thread) {
+    const auto t = static_cast<size_t>(thread);
+    threads_[t].arena = AlignedBuffer(bytes[t]);
+    Packer packer(threads_[t].arena.data());
+    plan_thread(layers, head, t, threads_.size(), packer, threads_[t]);
+  });
+}
+
+size_t DecodePlan::bytes() const {
+  size_t bytes = 0;
+  for (const ThreadProgram& program : threads_) bytes += program.arena.size();
+  return bytes;
+}
+
+}  // namespace cairn

@@ -1,0 +1,83 @@
+// The decode program of one model for one number of threads, compiled once: which rows of which
+// matrix each thread multiplies, in which order, and the weights themselves, repacked into one
+// contiguous stream a thread in exactly that order (Nrusimha et al. 2025, arXiv:2505.22758: the
+// whole pass as one program whose weight reads never stop).
+//
+// A layer is five phases with a barrier behind each:
+//   1  norm; rows of q, k, v          2  attention, which also stores the new keys and values
+//   3  rows of o                      4  norm; rows of gate and up, gated     5  rows of down
+// then norm and rows of the head. Rows are cut in groups of 16 by their bytes; every row is
+// computed whole by one thread, so results do not depend on the cut.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <optional>
+#include <vector>
+
+#include "cairn/base/memory.h"
+#include "cairn/base/thread_team.h"
+#include "cairn/infer/decoder_weights.h"
+#include "cairn/kernels/tile_products.h"
+#include "cairn/kernels/tiles.h"
+
+namespace cairn {
+
+// Rows [first, first + tiles.rows) of a matrix; none when tiles.rows is 0.
+struct PlannedRows {
+  TileRows tiles;
+  size_t first = 0;
+};
+
+// What one thread does in one layer.
+struct ThreadLayer {
+  std::array<PlannedRows, 3> qkv;  // rows of q, k, v
+  PlannedRows o;
+  std::vector<PlannedRows> gate, up;  // the same rows of both, in turns of at most kGatedRows
+  PlannedRows down;
+};
+
+struct ThreadProgram {
+  AlignedBuffer arena;  // all tiles in the order of use
+  std::vector<ThreadLayer> layers;
+  PlannedRows head;
+};
+
+// The kinds of activations that a phase's products read, a bit for each ActivationKind.
+using ActivationKinds = uint8_t;
+constexpr ActivationKinds kinds_bit(ActivationKind kind) {
+  return static_cast<ActivationKinds>(1U << static_cast<unsigned>(kind));
+}
+
+struct LayerKinds {
+  ActivationKinds qkv = 0, o = 0, gate_up = 0, down = 0;
+};
+
+class DecodePlan {
+ public:
+  // Rows of gate and up that are multiplied before they are gated: both and their product stay in
+  // the second-level cache for a whole chunk of a prompt.
+  static constexpr size_t kGatedRows = 256;
+
+  // Packs all matrices of `weights`, each as it is stored or encoded as `type`, every thread of the
+  // team its own. Throws Error: usage when a matrix cannot have the type, data when its stored type
+  // has no tiles or its bytes are damaged, failed when there is not enough memory.
+  DecodePlan(const DecoderWeights& weights, std::optional<BlockType> type, ThreadTeam& team);
+
+  const ThreadProgram& thread(int index) const { return threads_[static_cast<size_t>(index)]; }
+  const LayerKinds& kinds(size_t layer) const { return kinds_[layer]; }
+  ActivationKinds head_kinds() const { return head_kinds_; }
+  // Bytes of tiles that one token reads.
+  size_t bytes() const;
+
+ private:
+  std::vector<ThreadProgram> threads_;
+  std::vector<LayerKinds> kinds_;
+  ActivationKinds head_kinds_ = 0;
+};
+
+// Calls body(thread) exactly once on every thread of the team; rethrows the first exception when
+// all have ended.
+void on_each_thread(ThreadTeam& team, FunctionRef<void(int thread)> body);
+
+}  // namespace cairn

@@ -1,0 +1,108 @@
+// Runs a compiled decode program (infer/decode_plan.h): one pass reads 1 to kMostTokens tokens
+// behind those in the caches and leaves logits. All threads of the team walk the program side by
+// side in one parallel region and meet at barriers only.
+//
+// Passes of up to kFewTokens tokens, the steps of generation: every thread keeps the residual
+// stream of its own and norms it itself, which is quicker than waiting for another to do it;
+// attention is cut by keys. Longer passes, chunks of a prompt: norms are cut by tokens, attention
+// by queries, with a barrier more behind each. Both compute every number in the same way, so a text
+// has the same logits, bit for bit, however it is cut into passes and for any number of threads.
+//
+// Layers whose mechanism is more than plain softmax attention end the region, attend through the
+// mechanism's own cache (attention/mechanism.h) on the whole team, and begin another; such a
+// mechanism may make a cut of the text show in the last bits.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "cairn/attention/mechanism.h"
+#include "cairn/infer/decode_plan.h"
+#include "cairn/infer/decoder_weights.h"
+#include "cairn/infer/paged_cache.h"
+#include "cairn/infer/pass_buffers.h"
+#include "cairn/infer/team_barrier.h"
+
+namespace cairn {
+
+// One pass. Positions of the tokens follow those in the caches.
+struct DecodePass {
+  std::span<const int32_t> tokens;  // 1 to kMostTokens, within the vocabulary
+  size_t position = 0;              // of the first
+  PagedCache* cache = nullptr;      // with memory for all positions
+  std::span<const std::unique_ptr<AttentionCache>> rooms;  // one a layer; null in plain layers
+  // [1, vocab_size]: what follows the last token; [tokens, vocab_size]: what follows each; or
+  // empty.
+  View2<float> logits;
+};
+
+class DecodeProgram {
+ public:
+  static constexpr size_t kFewTokens = PassBuffers::kFewTokens;
+  static constexpr size_t kMostTokens = PassBuffers::kMostTokens;
+
+  // `team` must outlive it; what `weights` borrow may go. Passes may reach position `context`.
+  // Throws what DecodePlan throws.
+  DecodeProgram(const DecoderWeights& weights, std::optional<BlockType> type, size_t context,
+                ThreadTeam& team);
+  ~DecodeProgram();
+
+  const ModelConfig& config() const { return config_; }
+  const AttentionMechanism& attention(size_t layer) const { return attention_[layer]; }
+  // Whether the program takes the attention of a layer itself.
+  bool is_plain(size_t layer) const { return layers_[layer].plain.has_value(); }
+  // What a PagedCache of such layers must hold.
+  CacheShape cache_shape(DType dtype) const;
+  const DecodePlan& plan() const { return plan_; }
+
+  // Throws Error (data) that names position and layer when the activations are not finite; the
+  // caches then hold tokens that mean nothing. Allocates nothing but what rooms do.
+  void run(const DecodePass& pass);
+
+  // Barriers of the last pass.
+  size_t barriers() const { return barriers_; }
+
+ private:
+  // One layer beside its products.
+  struct Layer {
+    std::vector<float> attention_gain, mlp_gain;            // [hidden_size], offset included
+    std::vector<float> attention_post_gain, mlp_post_gain;  // or empty
+    std::array<std::vector<float>, 3> qkv_bias;             // or empty
+    std::vector<float> o_bias, gate_bias, up_bias, down_bias;
+    std::vector<std::vector<float>> parameters;
+    std::vector<View1<const float>> parameter_views;
+    std::optional<PlainSoftmax> plain;
+    std::vector<float> q_gain, k_gain;  // of plain attention with qk_norm
+    size_t cache_layer = 0;             // among the plain ones
+    size_t turns = 0;                   // which of the tables of angles
+  };
+  // Where activations first were not finite.
+  struct Fault {
+    size_t layer = SIZE_MAX, token = 0;
+  };
+  class Walk;  // one thread's way through a pass
+
+  void compile_layer(const DecoderLayerWeights& weights, size_t index);
+  void turn_angles(const DecodePass& pass);
+  void attend_outside(const DecodePass& pass, size_t layer);
+  void check_faults(const DecodePass& pass) const;
+
+  ModelConfig config_;
+  ThreadTeam& team_;
+  LayerAttention attention_;
+  std::vector<std::byte> embedding_;  // rows as stored
+  BlockType embedding_type_ = BlockType::f32;
+  std::vector<float> final_gain_;
+  std::vector<Layer> layers_;
+  std::vector<const RotaryTable*> tables_;
+  bool rooms_want_hidden_ = false;
+  DecodePlan plan_;
+  PassBuffers buffers_;
+  TeamBarrier barrier_;
+  std::vector<Fault> faults_;  // one a thread
+  size_t barriers_ = 0;
+};
+
+}  // namespace cairn

@@ -1,0 +1,249 @@
+#include "cairn/infer/decode_walk.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "cairn/infer/residual_step.h"
+#include "cairn/kernels/activations.h"
+#include "cairn/kernels/blocks.h"
+#include "cairn/kernels/elementwise.h"
+
+namespace cairn {
+namespace {
+
+// Weights that stay in the second-level cache while the tokens of a long pass go by.
+constexpr size_t kResidentBytes = size_t{192} << 10;
+// Of the next phase's weights that a waiting thread asks for.
+constexpr size_t kAheadBytes = size_t{256} << 10;
+
+bool all_finite_row(View1<const float> row) {
+  return std::all_of(row.begin(), row.end(), [](float v) { return std::isfinite(v); });
+}
+
+}  // namespace
+
+DecodeProgram::Walk::Walk(DecodeProgram& program, const DecodePass& pass, int thread)
+    : program_(program),
+      pass_(pass),
+      buffers_(program.buffers_),
+      own_(buffers_.own[static_cast<size_t>(thread)]),
+      mine_(program.plan_.thread(thread)),
+      geometry_(program.attention_[0].geometry()),
+      thread_(static_cast<size_t>(thread)),
+      threads_(static_cast<size_t>(program.team_.size())),
+      tokens_(pass.tokens.size()),
+      group_(geometry_.heads / geometry_.kv_heads) {
+  if (!few()) {
+    blocks_ = buffers_.covering(tokens_);
+    return;
+  }
+  own_.few.tokens = tokens_;
+  blocks_ = {&own_.few, 1};
+}
+
+void DecodeProgram::Walk::run(size_t from, size_t to) {
+  if (from == kBeginning)
+    embed();
+  else
+    after_attention(from);
+  for (size_t layer = from + 1; layer < to; ++layer) {
+    before_attention(layer);
+    meet();
+    attend(program_.layers_[layer]);
+    meet();
+    after_attention(layer);
+  }
+  if (to < program_.layers_.size())
+    before_attention(to);
+  else if (pass_.logits.rows > 0)
+    read_head();
+}
+
+void DecodeProgram::Walk::meet() {
+  if (thread_ == 0) ++program_.barriers_;
+  size_t ahead = 0;
+  program_.barrier_.meet(static_cast<int>(thread_), [&] {
+    if (stream_ == nullptr || ahead >= kAheadBytes) return;
+    for (size_t line = 0; line < 4; ++line, ahead += 64) __builtin_prefetch(stream_ + ahead, 0, 2);
+  });
+}
+
+void DecodeProgram::Walk::note_fault(size_t layer, size_t token) {
+  Fault& fault = program_.faults_[thread_];
+  if (fault.layer == SIZE_MAX) fault = {layer, token};
+}
+
+void DecodeProgram::Walk::embed() {
+  const ModelConfig& config = program_.config_;
+  const size_t row_bytes = block_row_bytes(program_.embedding_type_, config.hidden_size);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    if (!fills(i)) continue;
+    for (size_t t = 0; t < blocks_[i].tokens; ++t) {
+      const auto id = static_cast<size_t>(pass_.tokens[blocks_[i].first + t]);
+      const View2<float> row = blocks_[i].x.rows_slice(t, 1);
+      decode_blocks(program_.embedding_type_,
+                    std::span(program_.embedding_).subspan(id * row_bytes, row_bytes), row[0]);
+      if (config.embedding_multiplier != 1)
+        scale(row, static_cast<float>(config.embedding_multiplier), row);
+    }
+  }
+}
+
+void DecodeProgram::Walk::before_attention(size_t layer) {
+  const Layer& values = program_.layers_[layer];
+  const ThreadLayer& rows = mine_.layers[layer];
+  const bool room = !values.plain && program_.rooms_want_hidden_;
+  const Norm norm{values.attention_gain,
+                  layer == 0 ? nullptr : &program_.layers_[layer - 1].mlp_post_gain,
+                  layer == 0 ? 0 : layer - 1};
+  normalize(norm, program_.plan_.kinds(layer).qkv, room);
+  size_t column = 0;
+  const std::array<size_t, 3> widths = {geometry_.heads * geometry_.head_dim,
+                                        geometry_.kv_heads * geometry_.head_dim,
+                                        geometry_.kv_heads * geometry_.value_dim};
+  for (size_t i = 0; i < widths.size(); ++i) {
+    multiply(rows.qkv[i], blocks_, buffers_.qkv.cols_slice(column, widths[i]), values.qkv_bias[i]);
+    column += widths[i];
+  }
+}
+
+void DecodeProgram::Walk::after_attention(size_t layer) {
+  const Layer& values = program_.layers_[layer];
+  const ThreadLayer& rows = mine_.layers[layer];
+  const LayerKinds& kinds = program_.plan_.kinds(layer);
+  if (few() && values.plain) {
+    combine_few(values);
+    store_rows(own_.attended, kinds.o, layer);
+  } else {
+    store_rows(buffers_.attended, kinds.o, layer);
+  }
+  multiply(rows.o, blocks_, buffers_.branch, values.o_bias);
+  meet();
+  normalize({values.mlp_gain, &values.attention_post_gain, layer}, kinds.gate_up, false);
+  gate(rows, values);
+  meet();
+  store_rows(buffers_.gated, kinds.down, layer);
+  multiply(rows.down, blocks_, buffers_.branch, values.down_bias);
+  meet();
+}
+
+void DecodeProgram::Walk::read_head() {
+  const size_t layers = program_.layers_.size();
+  const Norm norm{program_.final_gain_, &program_.layers_[layers - 1].mlp_post_gain, layers - 1};
+  const ActivationKinds kinds = program_.plan_.head_kinds();
+  if (pass_.logits.rows == tokens_) {
+    normalize(norm, kinds, false);
+    return multiply(mine_.head, blocks_, pass_.logits, {});
+  }
+  const TokenBlock& block = blocks_[blocks_.size() - 1];
+  const View1<float> x = block.x[block.tokens - 1];
+  std::copy(x.begin(), x.end(), own_.last.x.data);
+  normalize_block(norm, tokens_ - 1, own_.last, kinds, false);
+  multiply(mine_.head, {&own_.last, 1}, pass_.logits, {});
+}
+
+void DecodeProgram::Walk::normalize(const Norm& norm, ActivationKinds kinds, bool keep) {
+  for (size_t i = 0; i < blocks_.size(); ++i)
+    if (fills(i)) normalize_block(norm, blocks_[i].first, blocks_[i], kinds, keep);
+  meet_if_shared();
+}
+
+void DecodeProgram::Walk::normalize_block(const Norm& norm, size_t first, TokenBlock& block,
+                                          ActivationKinds kinds, bool keep) {
+  const ModelConfig& config = program_.config_;
+  const size_t n = config.hidden_size;
+  const auto mean_of = [&](float squares) { return squares / static_cast<float>(n); };
+  const auto eps = static_cast<float>(config.rms_norm_eps);
+  for (size_t t = 0; t < block.tokens; ++t) {
+    float* x = block.x[t].data;
+    float squares = 0;
+    if (norm.post_gain == nullptr) {
+      squares = sum_of_squares(x, n);
+    } else {
+      const float* branch = buffers_.branch[first + t].data;
+      auto factor = static_cast<float>(config.residual_multiplier);
+      const bool normed = !norm.post_gain->empty();
+      if (normed) factor /= std::sqrt(mean_of(sum_of_squares(branch, n)) + eps);
+      squares = add_branch(branch, factor, normed ? norm.post_gain->data() : nullptr, n, x);
+    }
+    if (!std::isfinite(squares)) note_fault(norm.layer, first + t);
+    own_.scale[t] = 1.0F / std::sqrt(mean_of(squares) + eps);
+    if (keep && (!few() || thread_ == 0))
+      scale_by(x, own_.scale[t], norm.gain.data(), n, buffers_.normed[first + t].data);
+  }
+  const ActivationSource source{block.x.rows_slice(0, block.tokens),
+                                {own_.scale.data(), block.tokens},
+                                {norm.gain.data(), n}};
+  store(source, block, kinds, norm.layer);
+}
+
+void DecodeProgram::Walk::store(const ActivationSource& source, TokenBlock& block,
+                                ActivationKinds kinds, size_t layer) {
+  for (size_t kind = 0; kind < block.activations.size(); ++kind) {
+    const auto k = static_cast<ActivationKind>(kind);
+    if ((kinds & kinds_bit(k)) == 0) continue;
+    const Activations to{k, block.tokens, source.x.cols, block.activations[kind]};
+    if (store_activations(source, 0, to)) continue;
+    size_t token = 0;
+    while (token + 1 < block.tokens && all_finite_row(source.x[token])) ++token;
+    note_fault(layer, block.first + token);
+  }
+}
+
+void DecodeProgram::Walk::store_rows(View2<const float> rows, ActivationKinds kinds, size_t layer) {
+  for (size_t i = 0; i < blocks_.size(); ++i)
+    if (fills(i))
+      store({rows.rows_slice(blocks_[i].first, blocks_[i].tokens), {}, {}}, blocks_[i], kinds,
+            layer);
+  meet_if_shared();
+}
+
+void DecodeProgram::Walk::multiply(const PlannedRows& rows, std::span<const TokenBlock> blocks,
+                                   View2<float> y, const std::vector<float>& bias) {
+  if (rows.tiles.rows == 0) return;
+  const size_t group_bytes = tile_group_bytes(rows.tiles.kind, rows.tiles.cols);
+  const size_t step = blocks.size() == 1
+                          ? rows.tiles.rows
+                          : std::max<size_t>(1, kResidentBytes / group_bytes) * kTileRows;
+  for (size_t at = 0; at < rows.tiles.rows; at += step) {
+    TileRows some = rows.tiles;
+    some.rows = std::min(step, rows.tiles.rows - at);
+    some.tiles += at / kTileRows * group_bytes;
+    for (const TokenBlock& block : blocks) multiply_block(some, rows.first + at, block, y, bias);
+  }
+  stream_ = rows.tiles.tiles + tile_groups(rows.tiles.rows) * group_bytes;
+}
+
+void DecodeProgram::Walk::multiply_block(const TileRows& rows, size_t first,
+                                         const TokenBlock& block, View2<float> y,
+                                         const std::vector<float>& bias) {
+  const ActivationKind kind = activation_kind_of(rows.kind);
+  const Activations x{kind, block.tokens, rows.cols, block.activations[static_cast<size_t>(kind)]};
+  const View2<float> out = y.rows_slice(block.first, block.tokens).cols_slice(first, rows.rows);
+  multiply_tiles(rows, x, out);
+  if (bias.empty()) return;
+  for (size_t t = 0; t < block.tokens; ++t)
+    for (size_t r = 0; r < rows.rows; ++r) out[t][r] += bias[first + r];
+}
+
+void DecodeProgram::Walk::gate(const ThreadLayer& program, const Layer& layer) {
+  for (size_t i = 0; i < program.gate.size(); ++i) {
+    const size_t first = program.gate[i].first, rows = program.gate[i].tiles.rows;
+    const View2<float> both = own_.gate_up.rows_slice(0, tokens_).cols_slice(0, 2 * rows);
+    // The products write rows [first, ...) of a matrix; here the turn's first row is column 0.
+    PlannedRows gate = program.gate[i], up = program.up[i];
+    gate.first = up.first = 0;
+    multiply(gate, blocks_, both.cols_slice(0, rows), {});
+    multiply(up, blocks_, both.cols_slice(rows, rows), {});
+    for (size_t t = 0; t < tokens_ && !layer.gate_bias.empty(); ++t)
+      for (size_t r = 0; r < rows; ++r) {
+        both[t][r] += layer.gate_bias[first + r];
+        both[t][rows + r] += layer.up_bias[first + r];
+      }
+    gated_unit(program_.config_.gate, both,
+               buffers_.gated.rows_slice(0, tokens_).cols_slice(first, rows));
+  }
+}
+
+}  // namespace cairn

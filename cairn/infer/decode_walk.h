@@ -1,0 +1,79 @@
+// One thread's way through a pass of a decode program. Internal to decode_program.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "cairn/infer/attention_step.h"
+#include "cairn/infer/decode_program.h"
+
+namespace cairn {
+
+class DecodeProgram::Walk {
+ public:
+  Walk(DecodeProgram& program, const DecodePass& pass, int thread);
+
+  // From behind the attention of layer `from` (kBeginning: from the embedding) until before the
+  // attention of layer `to` (layers: until the logits).
+  static constexpr size_t kBeginning = SIZE_MAX;
+  void run(size_t from, size_t to);
+
+ private:
+  // What a norm before products reads: the branch that ended before it, if any, joins the residual
+  // stream first.
+  struct Norm {
+    const std::vector<float>& gain;
+    const std::vector<float>* post_gain;  // of the branch; null: no branch; empty: no norm
+    size_t layer;                         // whose output it reads, for errors
+  };
+
+  void embed();
+  void before_attention(size_t layer);
+  void after_attention(size_t layer);
+  void read_head();
+
+  void normalize(const Norm& norm, ActivationKinds kinds, bool keep);
+  void normalize_block(const Norm& norm, size_t first, TokenBlock& block, ActivationKinds kinds,
+                       bool keep);
+  void store(const ActivationSource& source, TokenBlock& block, ActivationKinds kinds,
+             size_t layer);
+  void store_rows(View2<const float> rows, ActivationKinds kinds, size_t layer);
+  void multiply(const PlannedRows& rows, std::span<const TokenBlock> blocks, View2<float> y,
+                const std::vector<float>& bias);
+  void multiply_block(const TileRows& rows, size_t first, const TokenBlock& block, View2<float> y,
+                      const std::vector<float>& bias);
+  void gate(const ThreadLayer& program, const Layer& layer);
+
+  void attend(const Layer& layer);
+  void attend_few(const Layer& layer);
+  void attend_many(const Layer& layer);
+  void attend_queries(const Layer& layer, size_t kv_head, size_t first, size_t count);
+  void prepare_queries(const Layer& layer, size_t kv_head, size_t first, size_t count);
+  void append_token(const Layer& layer, size_t kv_head, size_t token);
+  void combine_few(const Layer& layer);
+  void normalize_head(const std::vector<float>& gain, float eps, View1<float> head);
+  size_t first_key(const Layer& layer, size_t position) const;
+  CachedChunk chunk_at(const Layer& layer, size_t kv_head, size_t chunk) const;
+
+  bool few() const { return tokens_ <= kFewTokens; }
+  // Whether this thread fills the activations of block i.
+  bool fills(size_t i) const { return few() || i % threads_ == thread_; }
+  void meet();
+  // Long passes share what one thread has filled.
+  void meet_if_shared() {
+    if (!few()) meet();
+  }
+  void note_fault(size_t layer, size_t token);
+
+  DecodeProgram& program_;
+  const DecodePass& pass_;
+  PassBuffers& buffers_;
+  PassBuffers::Own& own_;
+  const ThreadProgram& mine_;
+  const AttentionGeometry& geometry_;
+  size_t thread_, threads_, tokens_, group_;
+  std::span<TokenBlock> blocks_;       // all that products read
+  const std::byte* stream_ = nullptr;  // where this thread's weights go on
+};
+
+}  // namespace cairn

@@ -1,0 +1,45 @@
+#include "cairn/infer/paged_cache.h"
+
+#include <fmt/core.h>
+
+#include <cstring>
+#include <string>
+
+#include "cairn/base/error.h"
+
+namespace cairn {
+
+PagedCache::PagedCache(const CacheShape& shape) : shape_(shape) {
+  if (shape.dtype != DType::f32 && shape.dtype != DType::f16 && shape.dtype != DType::bf16)
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "making an attention cache",
+                 .subject = "type",
+                 .expected = "f32, f16 or bf16",
+                 .found = std::string(dtype_name(shape.dtype))});
+  const size_t row = kPage * dtype_size(shape.dtype);
+  keys_bytes_ = align_up(row * shape.head_dim, kAlignment);
+  head_bytes_ = keys_bytes_ + align_up(row * shape.value_dim, kAlignment);
+  page_bytes_ = shape.layers * shape.kv_heads * head_bytes_;
+}
+
+void PagedCache::prepare(size_t begin, size_t end) {
+  if (page_bytes_ == 0 || begin >= end) return;
+  const size_t wanted = (end + kPage - 1) / kPage;
+  const size_t fresh = wanted > pages_.size() ? wanted - pages_.size() : 0;
+  // The system gives addresses beyond its memory and ends the process later: ask before.
+  if (const uint64_t free = fresh > 0 ? available_memory() : 0;
+      fresh > 0 && fresh > free / page_bytes_)
+    throw Error({.doing = "making room in an attention cache",
+                 .expected = fmt::format("{} bytes for {} positions", fresh * page_bytes_, end),
+                 .found = fmt::format("{} bytes available", free),
+                 .hint = "shorten the text, or keep keys and values in f16"});
+  for (size_t i = begin / kPage; i < std::min(wanted, pages_.size()); ++i) {
+    if (pages_[i].use_count() == 1) continue;
+    auto copy = std::make_shared<AlignedBuffer>(page_bytes_);
+    std::memcpy(copy->data(), pages_[i]->data(), page_bytes_);
+    pages_[i] = std::move(copy);
+  }
+  while (pages_.size() < wanted) pages_.push_back(std::make_shared<AlignedBuffer>(page_bytes_));
+}
+
+}  // namespace cairn

@@ -1,0 +1,73 @@
+// The activations of one pass of a decode program: what threads share, and what each has of its
+// own.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "cairn/attention/mechanism.h"
+#include "cairn/base/memory.h"
+#include "cairn/kernels/tile_products.h"
+#include "cairn/model/config.h"
+#include "cairn/tensor/view.h"
+
+namespace cairn {
+
+// Up to PassBuffers::kBlockTokens tokens whose activations stand together.
+struct TokenBlock {
+  size_t first = 0;  // token of the pass
+  size_t tokens = 0;
+  View2<float> x;                           // [tokens, hidden_size] the residual stream
+  std::array<std::byte*, 3> activations{};  // by ActivationKind, wide enough for any product
+};
+
+class PassBuffers {
+ public:
+  static constexpr size_t kFewTokens = 8;     // up to which every thread norms for itself
+  static constexpr size_t kMostTokens = 256;  // of a pass
+  static constexpr size_t kBlockTokens = 32;
+  static constexpr size_t kQueryTokens = 16;  // of a task of a long pass's attention
+
+  // What belongs to one thread.
+  struct Own {
+    TokenBlock few;                           // kFewTokens
+    TokenBlock last;                          // one token, for the head
+    View2<float> attended;                    // [kFewTokens, heads * value_dim]
+    View2<float> gate_up;                     // [kMostTokens, 2 * kGatedRows]
+    View2<float> queries;                     // [kQueryTokens * group, head_dim]
+    View2<float> parts, sums;                 // [kQueryTokens * group, part size]
+    View1<float> row;                         // [widest row]
+    std::array<float, kBlockTokens> scale{};  // of a block's tokens
+  };
+
+  // `gated_rows`: most rows of gate in one product. `context` bounds positions.
+  PassBuffers(const ModelConfig& config, const AttentionGeometry& geometry, size_t gated_rows,
+              size_t context, size_t tables, int threads);
+
+  View2<float> qkv;       // [kMostTokens, heads * head_dim + kv_heads * (head_dim + value_dim)]
+  View2<float> attended;  // [kMostTokens, heads * value_dim]
+  View2<float> branch;    // [kMostTokens, hidden_size]
+  View2<float> gated;     // [kMostTokens, intermediate_size]
+  View2<float> normed;    // [kMostTokens, hidden_size], for mechanisms that read it
+  std::vector<View2<float>> turns;  // a table's angles: [kMostTokens, head_dim]
+  std::vector<TokenBlock> blocks;   // of long passes
+  View2<float> parts;               // [kFewTokens * heads * chunks, part size] of short passes
+  size_t chunks = 0;                // that a context has
+  std::vector<Own> own;             // one a thread
+
+  // Sizes the blocks for a long pass of `tokens` tokens.
+  void cover(size_t tokens);
+  std::span<TokenBlock> covering(size_t tokens) {
+    return {blocks.data(), (tokens - 1) / kBlockTokens + 1};
+  }
+
+ private:
+  View2<float> take(size_t rows, size_t cols);
+  TokenBlock take_block(const ModelConfig& config, size_t widest, size_t tokens);
+
+  std::vector<AlignedBuffer> memory_;
+};
+
+}  // namespace cairn

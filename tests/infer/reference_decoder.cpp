@@ -1,0 +1,145 @@
+#include "tests/infer/reference_decoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "cairn/model/decoder_layout.h"
+
+namespace cairn {
+namespace {
+
+using Row = std::vector<double>;
+using Rows = std::vector<Row>;
+
+Row values_of(const Model& model, const std::string& name) {
+  if (name.empty()) return {};
+  const View1<const float> values = model.values(model.find(name));
+  return {values.begin(), values.end()};
+}
+
+class Reader {
+ public:
+  Reader(const Model& model, const ActivationRounding& rounding)
+      : model_(model), c_(model.config()), rounding_(rounding), attention_(c_) {}
+
+  Row read(std::span<const int32_t> tokens) {
+    const Row embedding = values_of(model_, kEmbeddingName);
+    const size_t n = c_.hidden_size;
+    for (const int32_t token : tokens) {
+      const auto row = embedding.begin() + static_cast<int64_t>(n) * token;
+      x_.emplace_back(row, row + static_cast<int64_t>(n));
+      for (double& v : x_.back()) v *= c_.embedding_multiplier;
+    }
+    for (size_t i = 0; i < c_.layers; ++i) read_layer(i);
+    Row logits;
+    const Row gain = values_of(model_, kFinalNormName);
+    for (const Row& row : x_) {
+      const Row one = multiply(c_.tie_embeddings ? kEmbeddingName : kHeadName, "", norm(row, gain));
+      for (const double v : one) logits.push_back(v / c_.logits_divisor);
+    }
+    return logits;
+  }
+
+ private:
+  Row norm(const Row& x, const Row& weight) const {
+    double squares = 0;
+    for (const double v : x) squares += v * v;
+    const double r = 1 / std::sqrt(squares / static_cast<double>(x.size()) + c_.rms_norm_eps);
+    Row y(x.size());
+    for (size_t i = 0; i < x.size(); ++i) y[i] = x[i] * r * (c_.norm_offset + weight[i]);
+    return y;
+  }
+
+  Row multiply(const std::string& weight, const std::string& bias, Row x) const {
+    if (rounding_) rounding_(x);
+    const Row w = values_of(model_, weight);
+    Row y = values_of(model_, bias);
+    y.resize(w.size() / x.size());
+    for (size_t r = 0; r < y.size(); ++r)
+      for (size_t k = 0; k < x.size(); ++k) y[r] += w[r * x.size() + k] * x[k];
+    return y;
+  }
+
+  void add_branch(const Row& branch, const std::string& post_norm, Row& x) const {
+    const Row y = post_norm.empty() ? branch : norm(branch, values_of(model_, post_norm));
+    for (size_t i = 0; i < x.size(); ++i) x[i] += c_.residual_multiplier * y[i];
+  }
+
+  void read_layer(size_t i) {
+    const LayerNames names = layer_names(c_, i);
+    AttentionMechanism::Reference inputs;
+    const Row gain = values_of(model_, names.attention_norm);
+    const auto append = [](const Row& row, std::vector<double>& to) {
+      to.insert(to.end(), row.begin(), row.end());
+    };
+    for (const Row& x : x_) {
+      const Row h = norm(x, gain);
+      append(h, inputs.x);
+      append(multiply(names.q, names.q_bias, h), inputs.q);
+      append(multiply(names.k, names.k_bias, h), inputs.k);
+      append(multiply(names.v, names.v_bias, h), inputs.v);
+    }
+    for (const ParameterSpec& spec : attention_[i].parameters())
+      inputs.parameters.push_back(values_of(model_, names.attention + spec.name));
+    std::vector<int32_t> positions(x_.size());
+    for (size_t t = 0; t < positions.size(); ++t) positions[t] = static_cast<int32_t>(t);
+    const std::vector<int32_t> offsets = {0, static_cast<int32_t>(x_.size())};
+    const std::vector<double> out = attention_[i].reference_forward(
+        inputs, {{offsets.data(), offsets.size()}, {positions.data(), positions.size()}});
+    const auto width = static_cast<int64_t>(out.size() / x_.size());
+    for (size_t t = 0; t < x_.size(); ++t) {
+      const auto row = out.begin() + static_cast<int64_t>(t) * width;
+      add_branch(multiply(names.o, names.o_bias, Row(row, row + width)), names.attention_post_norm,
+                 x_[t]);
+      transform(names, x_[t]);
+    }
+  }
+
+  void transform(const LayerNames& names, Row& x) const {
+    const Row h = norm(x, values_of(model_, names.mlp_norm));
+    Row gate = multiply(names.gate, names.gate_bias, h);
+    const Row up = multiply(names.up, names.up_bias, h);
+    for (size_t i = 0; i < gate.size(); ++i) {
+      const double g = gate[i];
+      const double a =
+          c_.gate == Gate::silu
+              ? g / (1 + std::exp(-g))
+              : g / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)));
+      gate[i] = a * up[i];
+    }
+    add_branch(multiply(names.down, names.down_bias, gate), names.mlp_post_norm, x);
+  }
+
+  const Model& model_;
+  const ModelConfig& c_;
+  const ActivationRounding& rounding_;
+  LayerAttention attention_;
+  Rows x_;
+};
+
+}  // namespace
+
+void round_to_int8(std::vector<double>& row) {
+  for (size_t begin = 0; begin < row.size(); begin += 32) {
+    const size_t end = std::min(begin + 32, row.size());
+    float largest = 0;
+    for (size_t i = begin; i < end; ++i)
+      largest = std::max(largest, std::abs(static_cast<float>(row[i])));
+    if (largest < 1e-30F) largest = 0;
+    const float scale = largest / 127;
+    for (size_t i = begin; i < end; ++i)
+      row[i] = scale == 0 ? 0 : scale * std::nearbyint(static_cast<float>(row[i]) / scale);
+  }
+}
+
+void round_to_bf16(std::vector<double>& row) {
+  for (double& v : row) v = bf16::from_float(static_cast<float>(v)).to_float();
+}
+
+std::vector<double> reference_logits(const Model& model, std::span<const int32_t> tokens,
+                                     const ActivationRounding& rounding) {
+  return Reader(model, rounding).read(tokens);
+}
+
+}  // namespace cairn
