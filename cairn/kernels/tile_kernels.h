@@ -7,23 +7,44 @@
 
 namespace cairn {
 
+// Walks through memory ahead of a product, first behind its own weights, then in what comes next.
+struct FetchCursor {
+  const uint8_t* at = nullptr;
+  const uint8_t* end = nullptr;
+  const uint8_t* next = nullptr;
+  const uint8_t* next_end = nullptr;
+};
+
 // Products of whole groups with one group of at most kTileTokens tokens.
 struct TileCall {
-  TileKind kind;
-  size_t rows, cols;  // rows of the matrix: the last group may have fewer than 16
-  const uint8_t* tiles;
-  const uint8_t* records;  // of the token group
-  size_t tokens;           // 1 to kTileTokens
-  float* y;                // [tokens, rows]
-  size_t y_stride;
-  const uint8_t* fetch;  // where to read ahead; not beyond fetch_end, then from next
-  const uint8_t* fetch_end;
-  const uint8_t* next;
+  TileKind kind = TileKind::t4s;
+  size_t rows = 0, cols = 0;  // the last group may have fewer than 16 rows
+  const uint8_t* tiles = nullptr;
+  const uint8_t* records = nullptr;  // of the token group
+  size_t tokens = 0;                 // 1 to kTileTokens
+  float* y = nullptr;                // [tokens, rows]
+  size_t y_stride = 0;
+  FetchCursor fetch = {};
 };
 
 void multiply_portable(const TileCall& call);
+void multiply_avx2(const TileCall& call);
+void multiply_avx512(const TileCall& call);  // with VNNI and BF16
 
-// One record of bytes from 32 floats; false when one of them is NaN or infinite.
-bool store_bytes_portable(const float* x, ByteRecord& record);
+// One token's row of activations: records of 32 inputs each, `stride` bytes apart.
+struct StoreCall {
+  ActivationKind kind = ActivationKind::int8;
+  const float* x = nullptr;  // [cols]
+  size_t cols = 0;
+  float scale = 1;
+  const float* weight = nullptr;  // [cols] or null
+  std::byte* records = nullptr;
+  size_t stride = 0;
+};
+
+// False when a value is NaN or infinite.
+bool store_portable(const StoreCall& call);
+bool store_avx2(const StoreCall& call);
+bool store_avx512(const StoreCall& call);
 
 }  // namespace cairn

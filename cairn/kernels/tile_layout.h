@@ -107,6 +107,11 @@ static_assert(sizeof(ByteRecord) == 64);
 // The smallest block of activations that is not rounded to zero.
 inline constexpr float kSmallestActivation = 1e-30F;
 
+constexpr ActivationKind tile_activation(TileKind kind) {
+  if (kind == TileKind::tb16) return ActivationKind::bf16;
+  return tile_layout(kind).header_bytes == 0 ? ActivationKind::f32 : ActivationKind::int8;
+}
+
 constexpr size_t activation_record_bytes(ActivationKind kind) {
   return kind == ActivationKind::f32 ? 128 : 64;
 }

@@ -104,32 +104,6 @@ void dot_plain(const TileCall& call, const uint8_t* group, size_t r, float* sums
 
 }  // namespace
 
-bool store_bytes_portable(const float* x, ByteRecord& record) {
-  float largest = 0, check = 0;  // check turns NaN when a value is not finite
-  for (int k = 0; k < 32; ++k) {
-    largest = std::max(largest, std::fabs(x[k]));
-    check += x[k] * 0.0F;
-  }
-  std::memset(&record, 0, sizeof record);
-  if (check != 0 || largest < kSmallestActivation) return check == 0;
-  record.scale = largest / 127.0F;
-  const float inverse = 127.0F / largest;
-  int32_t low = 0, high = 0;
-  for (int k = 0; k < 32; ++k) {
-    const auto q = static_cast<int32_t>(std::nearbyint(x[k] * inverse));
-    record.q[k] = static_cast<int8_t>(q);
-    (k < 16 ? low : high) += q;
-  }
-  record.scaled_low = record.scale * static_cast<float>(low);
-  record.scaled_high = record.scale * static_cast<float>(high);
-  record.scaled_sum = record.scale * static_cast<float>(low + high);
-  record.minus_low = -low;
-  record.minus_high = -high;
-  record.minus_8 = -8 * (low + high);
-  record.minus_128 = -128 * (low + high);
-  return true;
-}
-
 void multiply_portable(const TileCall& call) {
   const bool plain = tile_layout(call.kind).header_bytes == 0;
   const size_t group_bytes = tile_group_bytes(call.kind, call.cols);
