@@ -9,6 +9,6 @@ const Verb kBenchVerb{.name = "bench",
                       .example = "cairn bench peak\ncairn bench train --shape d512-l8 --json",
                       .prepare = nullptr,
                       .subverbs = {kBenchPeakVerb, kBenchTrainVerb, kBenchAttentionVerb,
-                                   kBenchTokenizerVerb, kBenchQuantizeVerb}};
+                                   kBenchTokenizerVerb, kBenchQuantizeVerb, kBenchGemvVerb}};
 
 }  // namespace cairn

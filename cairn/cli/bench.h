@@ -16,6 +16,7 @@ extern const Verb kBenchTrainVerb;
 extern const Verb kBenchAttentionVerb;
 extern const Verb kBenchTokenizerVerb;
 extern const Verb kBenchQuantizeVerb;
+extern const Verb kBenchGemvVerb;
 
 // `bench train --products`: prints each product of training with its ratio to one call of oneDNN.
 int run_products(DType dtype, int64_t times, ThreadTeam& team, bool json);
