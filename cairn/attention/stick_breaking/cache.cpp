@@ -17,8 +17,9 @@
 namespace cairn {
 namespace {
 
-constexpr size_t kBlockwiseFrom = 8;  // new tokens; below, packing all keys does not pay
-constexpr size_t kRange = 256;        // keys of one unit of a decode step
+constexpr size_t kBlockwiseFrom = 8;    // new tokens; below, packing all keys does not pay
+constexpr size_t kRange = kStickRange;  // keys of one unit of a decode step
+constexpr size_t kFirstChunk = 64;      // the newest keys often take it all
 constexpr std::string_view kAppending = "appending to an attention cache";
 
 [[noreturn]] void refuse(std::string_view doing, std::string subject, std::string expected,
@@ -35,7 +36,7 @@ struct StepSpace {
   float* load = nullptr;      // [kTile][width]
   float* queries = nullptr;   // [heads][head_dim]
   float* offsets = nullptr;   // [heads] of GateRule
-  float* weights = nullptr;   // [threads][group][kStickChunk]
+  float* weights = nullptr;   // [threads][group][kStickRange]
   double* sticks = nullptr;   // [ranges][heads] of each range; range 0 is the newest
   float* outs = nullptr;      // [ranges][heads][value_dim]
   size_t* visited = nullptr;  // [ranges][kv_heads] keys read
@@ -180,7 +181,7 @@ StepSpace StickBreakingCache::take_step(Arena& arena, size_t ranges, int threads
   s.load = arena.take<float>(kTile * padded_width(std::max(g_.head_dim, g_.value_dim)));
   s.queries = arena.take<float>(g_.heads * g_.head_dim);
   s.offsets = arena.take<float>(g_.heads);
-  s.weights = arena.take<float>(g_.heads / g_.kv_heads * kStickChunk * threads);
+  s.weights = arena.take<float>(g_.heads / g_.kv_heads * kStickRange * threads);
   s.sticks = arena.take<double>(ranges * g_.heads);
   s.outs = arena.take<float>(ranges * g_.heads * g_.value_dim);
   s.visited = arena.take<size_t>(ranges * g_.kv_heads);
@@ -216,7 +217,8 @@ void StickBreakingCache::read_ranges(size_t keys, size_t first, size_t count, si
                             .factor = g_.scale * kLogitToExponent,
                             .floor = core_.options.gate_floor,
                             .threshold = core_.options.exit_threshold,
-                            .weights = s.weights + group * kStickChunk * thread},
+                            .chunk = range == 0 ? kFirstChunk : kStickRange,
+                            .weights = s.weights + group * kStickRange * thread},
                            {s.sticks + at, s.outs + at * g_.value_dim});
   });
 }

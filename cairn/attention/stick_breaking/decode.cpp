@@ -8,94 +8,57 @@
 #define HWY_TARGET_INCLUDE "cairn/attention/stick_breaking/decode.cpp"
 #include <hwy/foreach_target.h>  // this file again, once a target
 
-#include "cairn/kernels/simd-inl.h"
+#include "cairn/attention/decode-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cairn::HWY_NAMESPACE {
 
-// Exponents of the gates of G queries against a chunk of keys: a key is loaded once for the G.
-template <int G, class T>
-void score_chunk(const StickRange& r, size_t first, View2<const T> keys) {
-  const FloatTag d;
-  const size_t lanes = hn::Lanes(d), n = keys.cols, whole = n - n % lanes;
-  const float* q = r.queries + first * n;
-  for (size_t j = 0; j < keys.rows; ++j) {
-    const T* key = keys.data + j * keys.stride;
-    FloatVector sum[G];
-    for (int g = 0; g < G; ++g) sum[g] = hn::Zero(d);
-    for (size_t i = 0; i < whole; i += lanes) {
-      const auto k = load(d, key + i);
-      for (int g = 0; g < G; ++g) sum[g] = hn::MulAdd(k, hn::LoadU(d, q + g * n + i), sum[g]);
-    }
-    for (int g = 0; g < G; ++g) {
-      float score = hn::GetLane(hn::SumOfLanes(d, sum[g]));
-      for (size_t i = whole; i < n; ++i) score += load_one(key + i) * q[g * n + i];
-      r.weights[(first + g) * kStickChunk + j] = score * r.factor + r.offsets[first + g];
-    }
-  }
-}
-
-// out[g] += sum of weight[g][j] * value[j] over lanes * V columns from `column` on.
-template <int G, int V, class T>
-void add_values(const StickRange& r, size_t first, View2<const T> values, size_t column,
-                float* out) {
+// Gates of keys become shares of a stick of length 1, the newest (last) key first; returns what
+// they take together. A lane takes four keys in turn; what newer lanes took is known after one pass
+// over the lanes.
+float take_shares(float* gates, size_t n) {
   const FloatTag d;
   const size_t lanes = hn::Lanes(d);
-  FloatVector sum[G][V];
-  float* to = out + first * values.cols + column;
-  for (int g = 0; g < G; ++g)
-    for (int v = 0; v < V; ++v) sum[g][v] = hn::LoadU(d, to + g * values.cols + v * lanes);
-  const float* weights = r.weights + first * kStickChunk;
-  for (size_t j = 0; j < values.rows; ++j) {
-    const T* value = values.data + j * values.stride + column;
-    for (int v = 0; v < V; ++v) {
-      const auto x = load(d, value + v * lanes);
-      for (int g = 0; g < G; ++g)
-        sum[g][v] = hn::MulAdd(hn::Set(d, weights[g * kStickChunk + j]), x, sum[g][v]);
+  HWY_ALIGN float sums[hn::MaxLanes(d)], left[hn::MaxLanes(d)];
+  const auto one = hn::Set(d, 1.0F);
+  float taken = 0;
+  size_t end = n;
+  for (; end >= 4 * lanes; end -= 4 * lanes) {
+    float* run = gates + end - 4 * lanes;
+    FloatVector share[4];  // of keys 4 l .. 4 l + 3 in lane l
+    hn::LoadInterleaved4(d, run, share[0], share[1], share[2], share[3]);
+    auto sum = share[3];
+    for (int i = 2; i >= 0; --i) {
+      share[i] = hn::Mul(share[i], hn::Sub(one, sum));
+      sum = hn::Add(sum, share[i]);
     }
+    hn::Store(sum, d, sums);
+    for (size_t lane = lanes; lane-- > 0;) {
+      left[lane] = 1 - taken;
+      taken += sums[lane] * left[lane];
+    }
+    const auto reached = hn::Load(d, left);
+    for (auto& s : share) s = hn::Mul(s, reached);
+    hn::StoreInterleaved4(share[0], share[1], share[2], share[3], d, run);
   }
-  for (int g = 0; g < G; ++g)
-    for (int v = 0; v < V; ++v) hn::StoreU(sum[g][v], d, to + g * values.cols + v * lanes);
+  while (end-- > 0) {
+    gates[end] *= 1 - taken;
+    taken += gates[end];
+  }
+  return taken;
 }
 
-template <int G, class T>
-void add_tail(const StickRange& r, size_t first, View2<const T> values, size_t column, float* out) {
-  for (int g = 0; g < G; ++g)
-    for (size_t j = 0; j < values.rows; ++j) {
-      const float weight = r.weights[(first + g) * kStickChunk + j];
-      for (size_t i = column; i < values.cols; ++i)
-        out[(first + g) * values.cols + i] +=
-            weight * load_one(values.data + j * values.stride + i);
-    }
-}
-
-// Gates become weights, newest first; the stick of the query becomes what the chunk leaves.
-void take_shares(const StickRange& r, size_t head, size_t n, double& stick) {
-  float* weights = r.weights + head * kStickChunk;
+// Products of a query with a chunk of keys become weights; the stick becomes what the chunk leaves.
+void weigh_chunk(const StickRange& r, size_t head, size_t n, double& stick) {
+  float* weights = r.weights + head * kStickRange;
+  for (size_t j = 0; j < n; ++j) weights[j] = weights[j] * r.factor + r.offsets[head];
   gates_of(weights, n, weights);
+  if (r.floor > 0)
+    for (size_t j = 0; j < n; ++j) weights[j] = weights[j] < r.floor ? 0 : weights[j];
+  const float taken = take_shares(weights, n);
   const auto entering = static_cast<float>(stick);
-  float consumed = 0;
-  for (size_t j = n; j-- > 0;) {
-    const float beta = weights[j] < r.floor ? 0 : weights[j];
-    const float share = beta * (1 - consumed);
-    consumed += share;
-    weights[j] = share * entering;
-  }
-  stick *= 1.0 - static_cast<double>(consumed);
-}
-
-template <int G, class T>
-void chunk_of_heads(const StickRange& r, size_t first, View2<const T> keys, View2<const T> values,
-                    const StickPart& part) {
-  score_chunk<G>(r, first, keys);
-  for (int g = 0; g < G; ++g) take_shares(r, first + g, keys.rows, part.stick[first + g]);
-  const size_t lanes = hn::Lanes(FloatTag());
-  size_t column = 0;
-  for (; column + 4 * lanes <= values.cols; column += 4 * lanes)
-    add_values<G, 4>(r, first, values, column, part.out);
-  for (; column + lanes <= values.cols; column += lanes)
-    add_values<G, 1>(r, first, values, column, part.out);
-  if (column < values.cols) add_tail<G>(r, first, values, column, part.out);
+  for (size_t j = 0; j < n; ++j) weights[j] *= entering;
+  stick *= 1.0 - static_cast<double>(taken);
 }
 
 template <class T>
@@ -107,13 +70,17 @@ size_t range_of_type(const StickRange& r, const StickPart& part) {
   const auto spent = [&](double stick) { return stick <= r.threshold; };
   size_t end = keys.rows;
   while (end > 0) {
-    const size_t count = std::min(end, kStickChunk), begin = end - count;
+    const size_t count = std::min(end, r.chunk), begin = end - count;
     const auto k = keys.rows_slice(begin, count);
     const auto v = values.rows_slice(begin, count);
-    size_t head = 0;
-    for (; head + 4 <= r.group; head += 4) chunk_of_heads<4, T>(r, head, k, v, part);
-    for (; head + 2 <= r.group; head += 2) chunk_of_heads<2, T>(r, head, k, v, part);
-    if (head < r.group) chunk_of_heads<1, T>(r, head, k, v, part);
+    by_heads(r.group, [&](auto heads, size_t first) {
+      constexpr int kCount = decltype(heads)::value;
+      float* weights = r.weights + first * kStickRange;
+      score_rows<kCount, T>(r.queries + first * k.cols, k, weights, kStickRange);
+      for (size_t head = first; head < first + kCount; ++head)
+        weigh_chunk(r, head, count, part.stick[head]);
+      add_rows<kCount, T>(weights, kStickRange, v, part.out + first * v.cols);
+    });
     end = begin;
     if (r.threshold > 0 && std::all_of(part.stick, part.stick + r.group, spent)) break;
   }

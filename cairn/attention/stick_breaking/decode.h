@@ -8,7 +8,7 @@
 
 namespace cairn {
 
-inline constexpr size_t kStickChunk = 64;  // keys between two looks at the sticks
+inline constexpr size_t kStickRange = 256;  // keys of a range, at most
 
 // The queries of one key head over one range of keys, as if nothing newer had taken a share.
 struct StickRange {
@@ -19,7 +19,8 @@ struct StickRange {
   const float* offsets;  // [group] of GateRule
   float factor, floor;   // of GateRule
   float threshold;       // the walk ends when every stick is at most this; 0: never
-  float* weights;        // [group][kStickChunk] scratch
+  size_t chunk;          // keys between two looks at the sticks: many read faster, few end sooner
+  float* weights;        // [group][kStickRange] scratch
 };
 
 struct StickPart {
