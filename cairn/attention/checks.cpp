@@ -84,6 +84,17 @@ void check_offsets(std::string_view doing, View1<const int32_t> offsets, size_t 
     wrong("last " + std::to_string(offsets[offsets.size - 1]));
 }
 
+AttentionWeights no_weights(size_t heads, const TokenLayout& layout) {
+  if (layout.offsets.size != 2)
+    refuse("weighing the tokens of a text", "offsets", "one sequence",
+           std::to_string(layout.offsets.size - std::min<size_t>(layout.offsets.size, 1)));
+  AttentionWeights result;
+  result.heads = heads;
+  result.tokens = static_cast<size_t>(layout.offsets[1]);
+  result.weights.resize(heads * result.tokens * result.tokens);
+  return result;
+}
+
 void check_bytes(std::string_view doing, std::string_view argument, size_t needed, size_t given) {
   if (given >= needed) return;
   refuse(doing, argument, "at least " + std::to_string(needed) + " bytes",

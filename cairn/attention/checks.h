@@ -37,6 +37,9 @@ enum class EmptySequences { refused, allowed };
 void check_offsets(std::string_view doing, View1<const int32_t> offsets, size_t tokens,
                    EmptySequences empty = EmptySequences::refused);
 
+// Zeros for reference_weights(). Throws Error (usage) unless `layout` is of one sequence.
+AttentionWeights no_weights(size_t heads, const TokenLayout& layout);
+
 void check_bytes(std::string_view doing, std::string_view argument, size_t needed, size_t given);
 
 }  // namespace cairn

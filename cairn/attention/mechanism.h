@@ -91,6 +91,24 @@ struct AttentionStatistics {
   double mean_remainder = 0;
 };
 
+// Who attends to whom in one sequence: for people who look at a model.
+struct AttentionWeights {
+  size_t heads = 0, tokens = 0;
+  std::vector<double> weights;  // [heads][query][key], 0 for keys behind the query
+  // What else the room tells of a query and a key, in the same shape; 0 for keys behind the query.
+  struct Extra {
+    std::string name;     // one word: "stick"
+    std::string meaning;  // one line
+    double lowest = 0;    // values lie between this and 1
+    std::vector<double> values;
+  };
+  std::vector<Extra> extras;
+
+  size_t at(size_t head, size_t query, size_t key) const {
+    return (head * tokens + query) * tokens + key;
+  }
+};
+
 // Keys and values (or whatever the room keeps) of one sequence during generation.
 class AttentionCache {
  public:
@@ -172,6 +190,10 @@ class AttentionMechanism {
   // Gradients of sum(out * dout), as a Reference of the same shapes.
   virtual Reference reference_backward(const Reference& inputs, const TokenLayout& layout,
                                        std::span<const double> dout) const = 0;
+  // The weights of every query on every key before anything is done to what they gather (norms,
+  // remainders), O(T^2) in memory too. `layout` must be of one sequence.
+  virtual AttentionWeights reference_weights(const Reference& inputs,
+                                             const TokenLayout& layout) const = 0;
 };
 
 // The names of all rooms, in the order of the registry.

@@ -44,10 +44,12 @@ class Attention final : public Operation {
   }
 
   void forward_all(Tape& tape, ThreadTeam& team) override {
+    const AttentionInputs read = views(tape, tape.all_data(qkv_));
     mechanism_.forward(
-        views(tape, tape.all_data(qkv_)), inputs_.layout,
+        read, inputs_.layout,
         heads(tape.all_data(out_), 0, mechanism_.geometry().heads, mechanism_.geometry().value_dim),
         tape.memory(saved_), tape.memory(forward_space_), team);
+    if (inputs_.observer) inputs_.observer({mechanism_, read, inputs_.layout, tape.memory(saved_)});
   }
 
   void backward_all(Tape& tape, ThreadTeam& team) override {

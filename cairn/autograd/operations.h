@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,11 +27,22 @@ struct WeightRef {
   GradientRange block = {};  // the gradient's place in a block that the tape keeps
 };
 
+// What an attention node read in a forward pass, and what that left for
+// AttentionMechanism::statistics(). Valid while an observer looks.
+struct AttentionSeen {
+  const AttentionMechanism& mechanism;
+  const AttentionInputs& inputs;
+  const TokenLayout& layout;
+  std::span<const std::byte> saved;
+};
+using AttentionObserver = std::function<void(const AttentionSeen& seen)>;
+
 // The current micro-batch, borrowed by the operations that read token ids.
 struct TokenInputs {
   View1<const int32_t> tokens;   // [tokens]
   View1<const int32_t> targets;  // [tokens], kIgnoredTarget (-1) does not count
   TokenLayout layout;
+  AttentionObserver observer = {};  // of every attention node, in order; empty: nobody looks
 };
 
 // What the loss operation reports: nats summed over the targets that count.

@@ -9,6 +9,7 @@
 #include "cairn/base/error.h"
 #include "cairn/base/hash.h"
 #include "cairn/base/progress.h"
+#include "cairn/cli/tasks.h"
 #include "cairn/cli/verbs.h"
 #include "cairn/data/dataset.h"
 #include "cairn/data/loader.h"
@@ -309,19 +310,6 @@ void show_sample(const SampleView& view, uint64_t index, bool json) {
   fmt::print("\n{}\n", view.tokenizer.decode(batch.tokens));
 }
 
-// "flip_flop" and "task.ignore=0.98" as what make_task() takes.
-TaskOptions task_options(const SampleArguments& arguments) {
-  TaskOptions options{arguments.task, {}};
-  for (const std::string& text : arguments.task_options) {
-    const size_t equals = text.find('=');
-    if (!text.starts_with("task."))
-      wrong_use("reading the options of the task", "--task.KEY=VALUE", text);
-    options.values[text.substr(5, equals - 5)] =
-        option_value(parse_toml_value(text.substr(equals + 1), "the command line"));
-  }
-  return options;
-}
-
 // A token with the answer that it asks for: "r>1".
 std::string spelled(const Task& task, int32_t token, int32_t target) {
   if (target == kIgnoredTarget) return task.token_text(token);
@@ -332,7 +320,8 @@ std::string spelled(const Task& task, int32_t token, int32_t target) {
 int run_task_sample(const SampleArguments& arguments) {
   const uint64_t index = at_least(arguments.index, 0, "--index");
   const uint64_t count = at_least(arguments.count, 1, "--count");
-  const TaskSource source(task_options(arguments), 1, at_least(arguments.seed, 0, "--seed"));
+  const TaskSource source(task_options(arguments.task, arguments.task_options), 1,
+                          at_least(arguments.seed, 0, "--seed"));
   if (!arguments.json)
     fmt::print("{}: {} tokens a sequence, vocabulary {}; a>b: after a, b is asked for\n",
                arguments.task, source.task().length(), source.task().vocab_size());

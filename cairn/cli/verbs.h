@@ -11,6 +11,7 @@
 
 namespace cairn {
 
+extern const Verb kAttentionVerb;
 extern const Verb kBenchVerb;
 extern const Verb kChatVerb;
 extern const Verb kConvertVerb;

@@ -139,6 +139,10 @@ std::span<const int32_t> LanguageModel::answers() const {
   return implementation_->result.answers;
 }
 
+void LanguageModel::observe_attention(AttentionObserver observer) {
+  implementation_->inputs.observer = std::move(observer);
+}
+
 std::span<float> LanguageModel::gradients() {
   return implementation_->gradients;
 }

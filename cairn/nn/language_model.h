@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cairn/autograd/operations.h"
 #include "cairn/base/thread_team.h"
 #include "cairn/model/model.h"
 #include "cairn/nn/batch.h"
@@ -59,6 +60,10 @@ class LanguageModel {
   // Of the last forward(): the likeliest token at every position of the batch. Valid until the next
   // forward() or forward_backward().
   std::span<const int32_t> answers() const;
+
+  // From now on `observer` sees what the attention of each layer reads in every forward pass, layer
+  // after layer; an empty one ends that.
+  void observe_attention(AttentionObserver observer);
 
   // f32, laid out like Model::weights(). Of a whole step: valid until the next forward pass.
   std::span<float> gradients();

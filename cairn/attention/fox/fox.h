@@ -49,6 +49,8 @@ class FoxAttention : public AttentionMechanism {
                                         const TokenLayout& layout) const override;
   Reference reference_backward(const Reference& inputs, const TokenLayout& layout,
                                std::span<const double> dout) const override;
+  AttentionWeights reference_weights(const Reference& inputs,
+                                     const TokenLayout& layout) const override;
 
   // Throws Error (usage) unless x and the parameters fit q.
   void check_gate_inputs(std::string_view doing, const AttentionInputs& inputs) const;

@@ -25,6 +25,24 @@ std::vector<double> FoxAttention::reference_forward(const Reference& inputs,
   return fox_reference_forward(core_, inputs, reference_log_forget(inputs), layout);
 }
 
+AttentionWeights FoxAttention::reference_weights(const Reference& inputs,
+                                                 const TokenLayout& layout) const {
+  const size_t heads = geometry_.heads;
+  const auto potentials = fox_reference_potentials(core_.gate_scale, reference_log_forget(inputs),
+                                                   heads, layout.offsets);
+  AttentionWeights result =
+      softmax_reference_weights(core_.softmax, inputs, potentials.data(), layout);
+  AttentionWeights::Extra gate{"gate", "what the gates after the key let pass", 0, {}};
+  gate.values.resize(result.weights.size());
+  for (size_t head = 0; head < heads; ++head)
+    for (size_t query = 0; query < result.tokens; ++query)
+      for (size_t key = 0; key <= query; ++key)
+        gate.values[result.at(head, query, key)] = std::exp(
+            potentials[head * result.tokens + query] - potentials[head * result.tokens + key]);
+  result.extras.push_back(std::move(gate));
+  return result;
+}
+
 AttentionMechanism::Reference FoxAttention::reference_backward(const Reference& inputs,
                                                                const TokenLayout& layout,
                                                                std::span<const double> dout) const {

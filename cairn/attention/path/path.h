@@ -46,6 +46,8 @@ class PathAttention : public AttentionMechanism {
                                         const TokenLayout& layout) const override;
   Reference reference_backward(const Reference& inputs, const TokenLayout& layout,
                                std::span<const double> dout) const override;
+  AttentionWeights reference_weights(const Reference& inputs,
+                                     const TokenLayout& layout) const override;
 
   // Throws Error (usage) unless views and parameters fit geometry and options, agree in tokens and
   // type, and (with rope_on_w) all positions lie below the context length.

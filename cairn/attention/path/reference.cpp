@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "cairn/attention/checks.h"
+
 namespace cairn {
 namespace {
 
@@ -22,7 +24,6 @@ class Head {
  public:
   Head(const PathReference& in, size_t first, size_t n, size_t head)
       : in_(in), first_(first), n_(n), head_(head), kv_(head / (in.heads / in.kv_heads)) {
-    make_states();
     make_weights();
   }
 
@@ -39,8 +40,16 @@ class Head {
 
   double weight(size_t i, size_t j) const { return weights_[i * n_ + j]; }
   double lse(size_t i) const { return lse_[i]; }
-  // U_i before key j is read; after each map of token j it goes on.
-  const double* state(size_t i, size_t j) const { return states_.data() + (j * n_ + i) * in_.dim; }
+  // U_i before key j is read, for j = 0 .. i: [i + 1, dim]. After each map of token j it goes on.
+  std::vector<double> states(size_t i) const {
+    std::vector<double> result((i + 1) * in_.dim);
+    std::vector<double> u(in_.q.data() + q(i), in_.q.data() + q(i) + in_.dim);
+    for (size_t j = i + 1; j-- > 0;) {
+      std::copy(u.begin(), u.end(), result.begin() + static_cast<ptrdiff_t>(j * in_.dim));
+      for (size_t m = in_.products; m-- > 0;) apply(j, m, u.data());  // the last acts first
+    }
+    return result;
+  }
   // u -= beta (u w) w for map m of token j.
   void apply(size_t j, size_t m, double* u) const {
     const double* direction = in_.w.data() + w(j, m);
@@ -48,26 +57,15 @@ class Head {
   }
 
  private:
-  void make_states() {
-    states_.resize(n_ * n_ * in_.dim);
-    std::vector<double> u;
-    for (size_t i = 0; i < n_; ++i) {
-      u.assign(in_.q.data() + q(i), in_.q.data() + q(i) + in_.dim);
-      for (size_t j = i + 1; j-- > 0;) {
-        std::copy(u.begin(), u.end(), states_.data() + (j * n_ + i) * in_.dim);
-        for (size_t m = in_.products; m-- > 0;) apply(j, m, u.data());  // the last acts first
-      }
-    }
-  }
-
   void make_weights() {
     weights_.assign(n_ * n_, 0);
     lse_.resize(n_);
     for (size_t i = 0; i < n_; ++i) {
+      const std::vector<double> u = states(i);
       double largest = -std::numeric_limits<double>::infinity(), sum = 0, gate_sum = 0;
       for (size_t j = i + 1; j-- > 0;) {
-        weights_[i * n_ + j] =
-            in_.scale * dot(state(i, j), in_.k.data() + k(j), in_.dim) + in_.gate_scale * gate_sum;
+        weights_[i * n_ + j] = in_.scale * dot(&u[j * in_.dim], in_.k.data() + k(j), in_.dim) +
+                               in_.gate_scale * gate_sum;
         largest = std::max(largest, weights_[i * n_ + j]);
         if (!in_.log_gate.empty()) gate_sum += in_.log_gate[gate(j)];
       }
@@ -80,7 +78,7 @@ class Head {
 
   const PathReference& in_;
   size_t first_, n_, head_, kv_;
-  std::vector<double> states_, weights_, lse_;
+  std::vector<double> weights_, lse_;
 };
 
 template <class Visit>
@@ -112,11 +110,12 @@ std::vector<double> logit_gradients(const PathReference& in, const Head& head, s
 void walk_back(const PathReference& in, const Head& head, size_t i,
                const std::vector<double>& dlogit, PathReference& grad) {
   const size_t dim = in.dim;
+  const std::vector<double> states = head.states(i);
   std::vector<double> adjoint(dim, 0.0);
   for (size_t j = 0; j <= i; ++j) {
     std::vector<std::vector<double>>
         before;  // the state before each map of token j, last map first
-    before.emplace_back(head.state(i, j), head.state(i, j) + dim);
+    before.emplace_back(&states[j * dim], &states[j * dim] + dim);
     for (size_t m = in.products; m-- > 1;) {
       before.push_back(before.back());
       head.apply(j, m, before.back().data());
@@ -133,7 +132,7 @@ void walk_back(const PathReference& in, const Head& head, size_t i,
     }
     const double dscore = in.scale * dlogit[j];
     add_scaled(dscore, in.k.data() + head.k(j), dim, adjoint.data());
-    add_scaled(dscore, head.state(i, j), dim, grad.k.data() + head.k(j));
+    add_scaled(dscore, &states[j * dim], dim, grad.k.data() + head.k(j));
   }
   add_scaled(1, adjoint.data(), dim, grad.q.data() + head.q(i));
 }
@@ -152,6 +151,39 @@ std::vector<double> path_reference_forward(const PathReference& in, std::vector<
     }
   });
   return out;
+}
+
+AttentionWeights path_reference_weights(const PathReference& in, const TokenLayout& layout) {
+  AttentionWeights result = no_weights(in.heads, layout);
+  const std::vector<double> empty(result.weights.size());
+  AttentionWeights::Extra length{"length", "of the query when it reaches the key, of its own", 0,
+                                 empty};
+  AttentionWeights::Extra direction{
+      "direction", "cosine between the query as it reaches the key and as it was", -1, empty};
+  AttentionWeights::Extra gate{"gate", "what the gates after the key let pass", 0, empty};
+  size_t number = 0;
+  for_each_head(in, [&](const Head& head, size_t n) {
+    for (size_t i = 0; i < n; ++i) {
+      const std::vector<double> states = head.states(i);
+      const double* own = &states[i * in.dim];
+      const double square = dot(own, own, in.dim);
+      double gates = 0;
+      for (size_t j = i + 1; j-- > 0;) {
+        const size_t at = result.at(number, i, j);
+        const double* carried = &states[j * in.dim];
+        const double left = dot(carried, carried, in.dim);
+        result.weights[at] = head.weight(i, j);
+        length.values[at] = square > 0 ? std::sqrt(left / square) : 0;
+        direction.values[at] = left > 0 ? dot(own, carried, in.dim) / std::sqrt(left * square) : 0;
+        gate.values[at] = std::exp(in.gate_scale * gates);
+        if (!in.log_gate.empty()) gates += in.log_gate[head.gate(j)];
+      }
+    }
+    ++number;
+  });
+  result.extras = {std::move(length), std::move(direction)};
+  if (!in.log_gate.empty()) result.extras.push_back(std::move(gate));
+  return result;
 }
 
 PathReference path_reference_backward(const PathReference& in, const std::vector<double>& dout) {

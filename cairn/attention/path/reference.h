@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "cairn/attention/mechanism.h"
+
 namespace cairn {
 
 // Contiguous arrays in the layouts of PathInputs; log_gate may be empty. The gradients of a problem
@@ -22,6 +24,9 @@ struct PathReference {
 // out [tokens, heads, value_dim]; `lse` [tokens, heads], natural, if not null.
 std::vector<double> path_reference_forward(const PathReference& in,
                                            std::vector<double>* lse = nullptr);
+// Of the queries of one sequence; extras: how long the carried query still is and where it points,
+// and what gates let pass.
+AttentionWeights path_reference_weights(const PathReference& in, const TokenLayout& layout);
 // Gradients of sum(out * dout).
 PathReference path_reference_backward(const PathReference& in, const std::vector<double>& dout);
 

@@ -250,6 +250,11 @@ std::vector<double> PathAttention::reference_forward(const Reference& inputs,
   return path_reference_forward(Front(*this, inputs, layout).core);
 }
 
+AttentionWeights PathAttention::reference_weights(const Reference& inputs,
+                                                  const TokenLayout& layout) const {
+  return path_reference_weights(Front(*this, inputs, layout).core, layout);
+}
+
 Reference PathAttention::reference_backward(const Reference& inputs, const TokenLayout& layout,
                                             std::span<const double> dout) const {
   Front front(*this, inputs, layout);

@@ -62,10 +62,9 @@ AttentionMechanism::Reference softmax_reference_backward(
     const SoftmaxCore& core, const AttentionMechanism::Reference& inputs, Potentials potentials,
     const TokenLayout& layout, std::span<const double> dout, double* dpotential);
 
-// The weights of one query on the keys of its sequence up to it, in float64; a window's rest is 0.
-std::vector<double> softmax_reference_weights(const SoftmaxCore& core,
-                                              const AttentionMechanism::Reference& inputs,
-                                              Potentials potentials, const TokenLayout& layout,
-                                              size_t token, size_t head);
+// The weights of all queries of one sequence.
+AttentionWeights softmax_reference_weights(const SoftmaxCore& core,
+                                           const AttentionMechanism::Reference& inputs,
+                                           Potentials potentials, const TokenLayout& layout);
 
 }  // namespace cairn

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "cairn/attention/checks.h"
 #include "cairn/attention/softmax/core.h"
 #include "cairn/base/error.h"
 
@@ -153,20 +154,16 @@ Reference softmax_reference_backward(const SoftmaxCore& core, const Reference& i
   return grad;
 }
 
-std::vector<double> softmax_reference_weights(const SoftmaxCore& core, const Reference& inputs,
-                                              Potentials potentials, const TokenLayout& layout,
-                                              size_t token, size_t head) {
+AttentionWeights softmax_reference_weights(const SoftmaxCore& core, const Reference& inputs,
+                                           Potentials potentials, const TokenLayout& layout) {
   Reference in = inputs;
   rotate(in, core, layout, 1);
-  const size_t tokens = layout.offsets[layout.offsets.size - 1];
-  const auto* after =
-      std::upper_bound(layout.offsets.begin(), layout.offsets.end(), static_cast<int32_t>(token));
-  const size_t begin = *(after - 1);
-  const Row row(core, in, potentials == nullptr ? nullptr : potentials + head * tokens, begin,
-                token, head);
-  std::vector<double> weights(token + 1 - begin);
-  for (size_t i = 0; i < row.keys(); ++i) weights[row.token_of(i) - begin] = row.weight(i);
-  return weights;
+  AttentionWeights result = no_weights(core.geometry.heads, layout);
+  for_each_row(core, in, potentials, layout, [&](const Row& row) {
+    for (size_t i = 0; i < row.keys(); ++i)
+      result.weights[result.at(row.head(), row.token(), row.token_of(i))] = row.weight(i);
+  });
+  return result;
 }
 
 }  // namespace cairn

@@ -61,6 +61,8 @@ class SoftmaxAttention : public AttentionMechanism {
                                         const TokenLayout& layout) const override;
   Reference reference_backward(const Reference& inputs, const TokenLayout& layout,
                                std::span<const double> dout) const override;
+  AttentionWeights reference_weights(const Reference& inputs,
+                                     const TokenLayout& layout) const override;
 
  private:
   struct Space;  // how `saved` and `workspace` are laid out

@@ -126,6 +126,13 @@ std::vector<double> SoftmaxAttention::reference_forward(const Reference& inputs,
                                    core_.biased ? potentials.data() : nullptr, layout);
 }
 
+AttentionWeights SoftmaxAttention::reference_weights(const Reference& inputs,
+                                                     const TokenLayout& layout) const {
+  const auto potentials = reference_potentials(layout.offsets[layout.offsets.size - 1]);
+  return softmax_reference_weights(core_, reference_compared(inputs, layout),
+                                   core_.biased ? potentials.data() : nullptr, layout);
+}
+
 AttentionMechanism::Reference SoftmaxAttention::reference_backward(
     const Reference& inputs, const TokenLayout& layout, std::span<const double> dout) const {
   const auto potentials = reference_potentials(layout.offsets[layout.offsets.size - 1]);

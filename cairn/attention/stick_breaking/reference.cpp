@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cairn/attention/checks.h"
+
 namespace cairn {
 namespace {
 
@@ -187,6 +189,23 @@ StickReference stick_breaking_reference_backward(const StickBreaking& attention,
     row_backward(attention, in, row, dy, dr, grad);
   });
   return grad;
+}
+
+AttentionWeights stick_breaking_reference_weights(const StickBreaking& attention,
+                                                  const StickReference& in,
+                                                  const TokenLayout& layout) {
+  AttentionWeights result = no_weights(attention.geometry.heads, layout);
+  AttentionWeights::Extra stick{"stick", "what newer keys left of the stick", 0, {}};
+  stick.values.resize(result.weights.size());
+  for_each_row(attention, in, layout.offsets, [&](const Row& row) {
+    for (size_t i = 0; i < row.beta.size(); ++i) {
+      const size_t at = result.at(row.head, row.token, i);
+      result.weights[at] = row.beta[i] * row.stick[i];
+      stick.values[at] = row.stick[i];
+    }
+  });
+  result.extras.push_back(std::move(stick));
+  return result;
 }
 
 }  // namespace cairn

@@ -29,6 +29,11 @@ StickReference stick_breaking_reference_backward(const StickBreaking& attention,
                                                  std::span<const double> dout,
                                                  std::span<const double> dremainder);
 
+// The share of each key, and as an extra the stick that reaches it, of the queries of one sequence.
+AttentionWeights stick_breaking_reference_weights(const StickBreaking& attention,
+                                                  const StickReference& in,
+                                                  const TokenLayout& layout);
+
 // Epsilon of the head norm, added to the variance.
 inline constexpr double kHeadNormEpsilon = 1e-5;
 

@@ -125,6 +125,11 @@ std::vector<double> StickBreakingAttention::reference_forward(const Reference& i
   return stick_breaking_reference(core_, core_reference(core_, inputs), layout.offsets).out;
 }
 
+AttentionWeights StickBreakingAttention::reference_weights(const Reference& inputs,
+                                                           const TokenLayout& layout) const {
+  return stick_breaking_reference_weights(core_, core_reference(core_, inputs), layout);
+}
+
 AttentionMechanism::Reference StickBreakingAttention::reference_backward(
     const Reference& inputs, const TokenLayout& layout, std::span<const double> dout) const {
   const StickReference grad = stick_breaking_reference_backward(

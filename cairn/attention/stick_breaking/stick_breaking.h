@@ -43,6 +43,8 @@ class StickBreakingAttention : public AttentionMechanism {
                                         const TokenLayout& layout) const override;
   Reference reference_backward(const Reference& inputs, const TokenLayout& layout,
                                std::span<const double> dout) const override;
+  AttentionWeights reference_weights(const Reference& inputs,
+                                     const TokenLayout& layout) const override;
 
   // The inputs of the contract as the core takes them. Throws Error (usage) when the number of
   // parameters is wrong.
