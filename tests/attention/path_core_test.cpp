@@ -114,6 +114,16 @@ TEST(PathCore, MatchesFloat64WithManySequences) {
   }
 }
 
+// The longest shapes of the published tests: one sequence of 2000 tokens, and 2048 packed.
+TEST(PathCore, MatchesFloat64AtThousandsOfTokens) {
+  for (const std::vector<int>& lengths : {std::vector<int>{2000}, {15, 318, 1715}}) {
+    const PathErrors e = path_errors_of(
+        {.heads = 1, .dim = 16, .value_dim = 8, .lengths = lengths, .gate = true}, 2);
+    EXPECT_LT(e.out, 2e-5) << testing::PrintToString(lengths) << ": " << e;
+    EXPECT_LT(e.worst(), 1e-4) << testing::PrintToString(lengths) << ": " << e;
+  }
+}
+
 TEST(PathCore, MatchesFloat64WhereMapsReflect) {
   const PathErrors e = path_errors_of({.dim = 32, .lengths = {400}, .low = 1.5, .high = 2});
   EXPECT_LT(e.out, 2e-5) << e;

@@ -176,6 +176,20 @@ TEST(StickBreaking, MatchesFloat64AtLargeSaturatedAndTinyLogits) {
     }
 }
 
+TEST(StickBreaking, MatchesFloat64AtThousandsOfTokens) {
+  ThreadTeam team(2, true);
+  for (const std::vector<int>& lengths : {std::vector<int>{2000}, {15, 318, 1715}}) {
+    StickCase c({.options = stick_options({{"exit_threshold", kNever}}),
+                 .heads = 1,
+                 .head_dim = 64,
+                 .value_dim = 32,
+                 .lengths = lengths});
+    c.spread_logits(-6, 1);  // sticks that reach the first tokens
+    c.run(team);
+    EXPECT_LE(errors_of(c).worst(), 2e-6) << testing::PrintToString(lengths) << errors_of(c);
+  }
+}
+
 TEST(StickBreaking, MatchesFloat64OnEveryTarget) {
   ThreadTeam team(1);
   for_each_target([&](const char* target) {

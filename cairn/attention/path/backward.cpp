@@ -148,14 +148,14 @@ void Backward::prepare(size_t slot, size_t head, size_t i, Scratch& s) const {
     make_block(task_.in, task_.size, task_.plan.tile[tile], head, *task_.f32, s.block);
     std::memcpy(key_tile(batch_.kt, slot, tile), s.block.carried, n_.key * sizeof(float));
     std::memcpy(tile_product(batch_.p, slot, tile), s.block.p, n_.p * sizeof(float));
-    transposed_product(task_.size, *task_.f32, s.block, pt);
+    transposed_product(task_.size, s.block, pt);
     for (size_t member = 0; member < group; ++member)
       prepare_queries(slot * group + member, head * group + member, tile, prefix, s);
     std::fill_n(key_tile(batch_.dcarried, slot, tile), n_.key, 0.0F);
     std::fill_n(dv_tile(slot, tile), n_.value, 0.0F);
     if (prefix == nullptr) {
       prefix = pt;
-    } else {  // (P_first ... P_tile)^T = P_tile^T (P_first ... P_{tile-1})^T
+    } else if (place + 1 < tiles) {  // (P_first ... P_tile)^T = P_tile^T (P_first ... P_{tile-1})^T
       multiply(*task_.f32, {dim_, width_, dim_}, plain(pt, width_), {prefix, width_},
                {free, width_});
       prefix = free;
@@ -201,15 +201,22 @@ void Backward::load_gradients(const TileKernel& kernel, size_t head, size_t tile
   std::copy_n(log2_sum_ + head * task_.in.q.tokens + t.token, t.tokens, q.log2_sum);
 }
 
+// In f32 rows are their own paired form.
 void Backward::pack_queries(const float* rows, Scratch& s) const {
-  to_columns(*task_.kernel, rows, dim_, s.packed_queries.columns);
-  task_.kernel->to_paired(rows, dim_, s.packed_queries.paired);
+  PackedQueries& q = s.packed_queries;
+  to_columns(*task_.kernel, rows, dim_, q.columns);
+  if (task_.kernel->pair == 1) {
+    q.paired = reinterpret_cast<const uint32_t*>(rows);
+  } else {
+    task_.kernel->to_paired(rows, dim_, q.paired_space);
+    q.paired = q.paired_space;
+  }
 }
 
 PackedKeys Backward::packed_at(size_t place, const Scratch& s) const {
   const TileKernel& kernel = *task_.kernel;
-  return {s.packed_keys.rows + place * kernel.rows_words(dim_),
-          s.packed_keys.paired + place * kernel.paired_words(dim_),
+  uint32_t* rows = s.packed_keys.rows + place * kernel.rows_words(dim_);
+  return {rows, kernel.pair == 1 ? rows : s.packed_keys.paired + place * kernel.paired_words(dim_),
           s.packed_keys.values + place * kernel.rows_words(task_.value_dim)};
 }
 
@@ -218,7 +225,7 @@ void Backward::pack_keys(const float* rows, size_t head, size_t tile, size_t pla
   const Tile& t = task_.plan.tile[tile];
   const PackedKeys to = packed_at(place, s);
   task_.kernel->to_rows(rows, dim_, to.rows);
-  task_.kernel->to_paired(rows, dim_, to.paired);
+  if (to.paired != to.rows) task_.kernel->to_paired(rows, dim_, to.paired);
   load_tile(tile_rows(task_.in.v, t.token, t.tokens, head), {}, s.load);
   task_.kernel->to_rows(s.load, task_.value_dim, to.values);
 }
@@ -355,6 +362,7 @@ void Backward::unchain(size_t slot, size_t segment, Scratch& s) const {
 // from their gradients to dKt and dP^T of the tiles.
 //   dR_{first-1} = dP_super; for b ascending: dP_b += dR_{b-1} R_b^T,
 //   dR_b = P_b^T dR_{b-1} + Kt_b^T dcarried_b, dKt_b += dcarried_b R_b^T
+// dP and dR are kept transposed, R_b as R_b^T: no product needs another form of its operands.
 void Backward::carry_gradients(size_t slot, size_t i, Scratch& s) const {
   const SuperBlock& super = task_.supers.super[i];
   const size_t tiles = super.tiles;
@@ -369,30 +377,26 @@ void Backward::carry_gradients(size_t slot, size_t i, Scratch& s) const {
       multiply(f32, {dim_, width_, dim_}, plain(s.suffix + (place + 1) * n_.p, width_),
                {next, width_}, {to, width_});
   }
-  float *dr = s.chain, *other = s.chain + n_.chain(), *product = s.chain + 2 * n_.chain();
-  std::memcpy(dr, super_product(batch_.dsuper_p, slot, i), n_.p * sizeof(float));
+  float *dr = s.chain, *other = s.chain + n_.chain();  // dR^T
+  std::fill_n(dr, n_.p, 0.0F);
+  transpose_matrix({super_product(batch_.dsuper_p, slot, i), width_}, dim_, dim_, {dr, width_});
   for (size_t place = 0; place < tiles; ++place) {
     const size_t tile = super.first_tile + place;
     const float* dcarried = key_tile(batch_.dcarried, slot, tile);
-    const bool last = place + 1 == tiles;
-    const float* suffix = s.suffix + place * n_.p;
-    float* dp = s.dp + place * n_.p;
-    if (last) {
-      add_to(dcarried, n_.key, s.dkt + place * n_.key);
-      transpose_matrix({dr, width_}, dim_, dim_, {product, width_});
-    } else {
-      multiply_add(f32, {kTile, width_, dim_}, plain(dcarried, width_), {suffix, width_},
-                   {s.dkt + place * n_.key, width_});
-      float* sum = s.chain + 3 * n_.chain();
-      multiply(f32, {dim_, width_, dim_}, plain(dr, width_), {suffix, width_}, {sum, width_});
-      transpose_matrix({sum, width_}, dim_, dim_, {product, width_});
+    float *dp = s.dp + place * n_.p, *dkt = s.dkt + place * n_.key;
+    if (place + 1 == tiles) {
+      add_to(dcarried, n_.key, dkt);
+      add_to(dr, n_.p, dp);
+      break;
     }
-    for (size_t row = 0; row < dim_; ++row) add_to(product + row * width_, dim_, dp + row * width_);
-    if (last) break;
-    multiply(f32, {dim_, width_, dim_}, transposed(tile_product(batch_.p, slot, tile), width_),
-             {dr, width_}, {other, width_});
-    multiply_add(f32, {dim_, width_, kTile}, transposed(key_tile(batch_.kt, slot, tile), width_),
-                 {dcarried, width_}, {other, width_});
+    const float* suffix = s.suffix + place * n_.p;
+    multiply_add(f32, {kTile, width_, dim_}, plain(dcarried, width_), {suffix, width_},
+                 {dkt, width_});
+    multiply_add(f32, {dim_, width_, dim_}, transposed(suffix, width_), {dr, width_}, {dp, width_});
+    multiply(f32, {dim_, width_, dim_}, plain(dr, width_),
+             {tile_product(batch_.p, slot, tile), width_}, {other, width_});
+    multiply_add(f32, {dim_, width_, kTile}, transposed(dcarried, width_),
+                 {key_tile(batch_.kt, slot, tile), width_}, {other, width_});
     std::swap(dr, other);
   }
 }
@@ -409,7 +413,8 @@ void Backward::walk_inside(size_t slot, size_t head, size_t member, size_t tile,
   for (size_t b = tile - 1; b > first; --b)
     multiply(*task_.f32, {kTile, width_, dim_}, plain(state(b), width_),
              {tile_product(batch_.pt, slot, b), width_}, {state(b - 1), width_});
-  float* d = query_tile(batch_.dstart, query, tile);
+  float* const result = query_tile(batch_.dstart, query, tile);
+  float *d = result, *other = s.dkeys;
   load_gradients(*task_.kernel, query_head, tile, s);
   const size_t seen = task_.plan.tile[tile].first_key / kTile;
   for (size_t b = first; b < tile; ++b) {
@@ -417,14 +422,15 @@ void Backward::walk_inside(size_t slot, size_t head, size_t member, size_t tile,
     multiply_add(*task_.f32, {dim_, width_, kTile}, transposed(state(b), width_), {d, width_},
                  {dp, width_});
     multiply(*task_.f32, {kTile, width_, dim_}, plain(d, width_),
-             {tile_product(batch_.p, slot, b), width_}, {s.dkeys, width_});
-    std::memcpy(d, s.dkeys, n_.key * sizeof(float));
+             {tile_product(batch_.p, slot, b), width_}, {other, width_});
+    std::swap(d, other);
     if (b < seen) continue;
     pack_queries(state(b), s);
     meet({query, query_head, tile, b, packed_at(b - first, s), dv_tile(slot, b),
           s.dkt + (b - first) * n_.key, d},
          s);
   }
+  if (d != result) std::memcpy(result, d, n_.key * sizeof(float));
 }
 
 // Scores and their gradients of a tile of queries among its own keys, in f32; adds to dv.
@@ -434,8 +440,9 @@ void Backward::own_scores(size_t query, size_t head, size_t tile, size_t slot, S
   const size_t value_dim = task_.value_dim, value_width = task_.value_width;
   load_gradients(f32, head, tile, s);
   block_scores(task_.size, f32, s.block, s.queries, s.pair.scores);
-  f32.product({kTile, kTile, value_dim, s.own_values, value_width, 1, q.dout, kTile,
-               s.pair.dweights, kTile, false});
+  multiply_parts(f32, {kTile, kTile, value_dim}, {.columns = Part::late},
+                 plain(s.own_values, value_width), {reinterpret_cast<const float*>(q.dout), kTile},
+                 {s.pair.dweights, kTile});
   PairBias bias;
   const bool gated = pair_bias(task_, head, tile, tile, bias);
   if (gated) add_bias(s.pair.scores, kTile, bias.key, bias.query);
@@ -452,11 +459,15 @@ void Backward::own_scores(size_t query, size_t head, size_t tile, size_t slot, S
        .weights_by_key = s.pair.scores,
        .dscores_by_key = s.pair.dweights,
        .dscores_by_query = s.pair.dweights});
+  for (size_t key = 1; key < kTile; ++key)  // weight 0 times what was never computed
+    std::fill_n(s.pair.dweights + key * kTile, key, 0.0F);
   if (gated)
     add_gate_gradients(s.pair.dweights, 1, kTile, kTile, task_.in.gate_scale,
                        gate_tile(query, tile), gate_tile(query, tile));
-  f32.product({kTile, value_width, kTile, s.pair.scores, kTile, 1, q.paired_dout, value_width,
-               dv_tile(slot, tile), value_width, true});
+  multiply_add_parts(f32, {kTile, value_width, kTile}, {.depth = Part::late},
+                     plain(s.pair.scores, kTile),
+                     {reinterpret_cast<const float*>(q.paired_dout), value_width},
+                     {dv_tile(slot, tile), value_width});
 }
 
 void Backward::local_queries(size_t slot, size_t head, size_t member, size_t tile,

@@ -47,7 +47,7 @@ void take_packed(Arena& arena, const PathTask& task, size_t block_tiles, Scratch
     return arena.take<uint32_t>(std::max(words, f32_words));
   };
   s.packed_queries.columns = take(kernel.columns_words(dim), task.f32->columns_words(dim));
-  s.packed_queries.paired = take(kernel.paired_words(dim), task.f32->paired_words(dim));
+  s.packed_queries.paired_space = take(kernel.paired_words(dim), task.f32->paired_words(dim));
   s.packed_queries.dout = take(kernel.columns_words(value_dim), task.f32->columns_words(value_dim));
   s.packed_queries.paired_dout =
       take(kernel.paired_words(value_dim), task.f32->paired_words(value_dim));
@@ -56,7 +56,7 @@ void take_packed(Arena& arena, const PathTask& task, size_t block_tiles, Scratch
   s.packed_keys.rows = arena.take<uint32_t>(block_tiles * kernel.rows_words(dim));
   s.packed_keys.paired = arena.take<uint32_t>(block_tiles * kernel.paired_words(dim));
   s.packed_keys.values = arena.take<uint32_t>(block_tiles * kernel.rows_words(value_dim));
-  s.own_values = arena.take<uint32_t>(task.f32->rows_words(value_dim));
+  s.own_values = arena.take<float>(task.f32->rows_words(value_dim));
 }
 
 }  // namespace

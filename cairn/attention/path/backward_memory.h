@@ -25,7 +25,8 @@ struct Batch {
 
 // A tile of queries, packed.
 struct PackedQueries {
-  uint32_t *columns = nullptr, *paired = nullptr;
+  uint32_t *columns = nullptr, *paired_space = nullptr;
+  const uint32_t* paired = nullptr;  // in f32 the queries as they are
   uint32_t *dout = nullptr, *paired_dout = nullptr;
   float *log2_sum = nullptr, *delta = nullptr;  // [kTile]
 };
@@ -47,7 +48,7 @@ struct Scratch {
   BlockGradients gradients;
   PackedQueries packed_queries;
   PackedKeys packed_keys;
-  uint32_t* own_values = nullptr;  // of one tile, packed for f32
+  float* own_values = nullptr;  // of one tile, packed for f32
   PairGradients pair;
   float* load = nullptr;                    // [kTile][larger width]
   float *keys = nullptr, *dkeys = nullptr;  // of a super-block, carried [tile][kTile][width]

@@ -2,10 +2,14 @@
 
 #include <cstring>
 
-#include "cairn/attention/triangle.h"
-
 namespace cairn {
 namespace {
+
+constexpr Parts kEarlyDepth{.depth = Part::early}, kLateDepth{.depth = Part::late};
+constexpr Parts kEarlyColumns{.columns = Part::early}, kLateColumns{.columns = Part::late};
+constexpr Parts kEarly{Part::early, Part::early}, kLate{Part::late, Part::late};
+constexpr Parts kLateDepthEarlyColumns{Part::late, Part::early};
+constexpr Parts kEarlyDepthLateColumns{Part::early, Part::late};
 
 // Zeroes what the mask of C and A^T leaves out. Row f belongs to token f / products: C keeps keys
 // before that token, A^T queries from it on.
@@ -42,7 +46,7 @@ void invert(const BlockSize& size, const TileKernel& f32, const Block& block) {
   const size_t m = size.maps;
   float* scaled = block.z;  // -D G, until L is known
   for (size_t a = 0; a < m; ++a)
-    for (size_t b = 0; b < m; ++b) scaled[a * m + b] = -block.beta[a] * block.gram[a * m + b];
+    for (size_t b = 0; b < a; ++b) scaled[a * m + b] = -block.beta[a] * block.gram[a * m + b];
   std::memset(block.l, 0, m * m * sizeof(float));
   for (size_t first = 0; first < m; first += kWidth) {
     float* rows = block.l + first * m;
@@ -61,13 +65,14 @@ void invert(const BlockSize& size, const TileKernel& f32, const Block& block) {
 
 void carry_keys(const BlockSize& size, const TileKernel& f32, const Block& block) {
   const size_t m = size.maps;
-  multiply(f32, {m, kTile, size.dim}, plain(block.w, size.width), {block.k_columns, kTile},
-           {block.c, kTile});
+  multiply_parts(f32, {m, kTile, size.dim}, kEarlyColumns, plain(block.w, size.width),
+                 {block.k_columns, kTile}, {block.c, kTile});
   keep_earlier(size, block.c);
-  multiply(f32, {m, kTile, m}, plain(block.z, m), {block.c, kTile}, {block.x, kTile});
+  multiply_parts(f32, {m, kTile, m}, kEarly, plain(block.z, m), {block.c, kTile}, {block.x, kTile});
+  keep_earlier(size, block.x);
   std::memcpy(block.carried, block.k, kTile * size.width * sizeof(float));
-  multiply_add(f32, {kTile, size.width, m}, transposed(block.x, kTile), {block.w, size.width},
-               {block.carried, size.width});
+  multiply_add_parts(f32, {kTile, size.width, m}, kLateDepth, transposed(block.x, kTile),
+                     {block.w, size.width}, {block.carried, size.width});
 }
 
 }  // namespace
@@ -96,20 +101,20 @@ void make_block(const PathInputs& in, const BlockSize& size, const Tile& tile, s
   load_tile(tile_rows(in.k, tile.token, tile.tokens, kv_head), {}, block.k);
   transpose_matrix({block.k, size.width}, kTile, size.dim, {block.k_columns, kTile});
   load_maps(in, size, tile, kv_head, block);
-  multiply(f32, {m, m, size.dim}, plain(block.w, width), {block.w_columns, m}, {block.gram, m});
+  multiply_parts(f32, {m, m, size.dim}, kEarlyColumns, plain(block.w, width), {block.w_columns, m},
+                 {block.gram, m});
   invert(size, f32, block);
-  multiply(f32, {m, width, m}, plain(block.z, m), {block.w, width}, {block.u, width});
+  multiply_parts(f32, {m, width, m}, kEarlyDepth, plain(block.z, m), {block.w, width},
+                 {block.u, width});
   carry_keys(size, f32, block);
   multiply(f32, {size.dim, width, m}, transposed(block.u, width), {block.w, width},
            {block.p, width});
   add_identity({block.p, width}, size.dim);
 }
 
-void transposed_product(const BlockSize& size, const TileKernel& f32, const Block& block,
-                        float* result) {
-  multiply(f32, {size.dim, size.width, size.maps}, transposed(block.w, size.width),
-           {block.u, size.width}, {result, size.width});
-  add_identity({result, size.width}, size.dim);
+void transposed_product(const BlockSize& size, const Block& block, float* result) {
+  std::fill_n(result, size.dim * size.width, 0.0F);
+  transpose_matrix({block.p, size.width}, size.dim, size.dim, {result, size.width});
 }
 
 BlockQueries take_block_queries(Arena& arena, const BlockSize& n) {
@@ -128,46 +133,35 @@ void make_block_queries(const AnyView2& rows, size_t first, const BlockSize& siz
     std::fill_n(queries.q, first * size.width, 0.0F);
   }
   transpose_matrix({queries.q, size.width}, kTile, size.dim, {queries.q_columns, kTile});
-  multiply(f32, {size.maps, kTile, size.dim}, plain(block.w, size.width),
-           {queries.q_columns, kTile}, {queries.a, kTile});
+  multiply_parts(f32, {size.maps, kTile, size.dim}, kLateColumns, plain(block.w, size.width),
+                 {queries.q_columns, kTile}, {queries.a, kTile});
   keep_later(size, queries.a);
 }
 
 void carried_query_columns(const BlockSize& size, const TileKernel& f32, const Block& block,
                            const BlockQueries& queries, float* columns) {
   std::memcpy(columns, queries.q_columns, size.dim * kTile * sizeof(float));
-  multiply_add(f32, {size.dim, kTile, size.maps}, transposed(block.u, size.width),
+  // The first half of the queries meets no map of the second.
+  constexpr size_t kHalf = kTile / 2;
+  multiply_add(f32, {size.dim, kHalf, size.maps / 2}, transposed(block.u, size.width),
                {queries.a, kTile}, {columns, kTile});
+  multiply_add(f32, {size.dim, kHalf, size.maps}, transposed(block.u, size.width),
+               {queries.a + kHalf, kTile}, {columns + kHalf, kTile});
 }
 
 void carried_query_rows(const BlockSize& size, const TileKernel& f32, const Block& block,
                         const BlockQueries& queries, float* rows) {
   std::memcpy(rows, queries.q, kTile * size.width * sizeof(float));
-  multiply_add(f32, {kTile, size.width, size.maps}, transposed(queries.a, kTile),
-               {block.u, size.width}, {rows, size.width});
+  multiply_add_parts(f32, {kTile, size.width, size.maps}, kEarlyDepth, transposed(queries.a, kTile),
+                     {block.u, size.width}, {rows, size.width});
 }
 
 void block_scores(const BlockSize& size, const TileKernel& f32, const Block& block,
                   const BlockQueries& queries, float* scores) {
-  TileProduct product{.rows = kTile,
-                      .columns = kTile,
-                      .depth = size.dim,
-                      .a = block.k,
-                      .a_row = size.width,
-                      .a_depth = 1,
-                      .b = queries.q_columns,
-                      .b_depth = kTile,
-                      .c = scores,
-                      .c_row = kTile,
-                      .accumulate = false};
-  product_of_scores(f32, product, true);
-  product.depth = size.maps;
-  product.a = block.x;
-  product.a_row = 1;
-  product.a_depth = kTile;
-  product.b = queries.a;
-  product.accumulate = true;
-  product_of_scores(f32, product, true);
+  multiply_parts(f32, {kTile, kTile, size.dim}, kLateColumns, plain(block.k, size.width),
+                 {queries.q_columns, kTile}, {scores, kTile});
+  multiply_add_parts(f32, {kTile, kTile, size.maps}, kLate, transposed(block.x, kTile),
+                     {queries.a, kTile}, {scores, kTile});
 }
 
 BlockScratch take_block_scratch(Arena& arena, const BlockSize& n) {
@@ -191,10 +185,12 @@ void begin_block_gradients(const BlockSize& size, const TileKernel& f32, const B
   transpose_matrix({g.dp_transposed, width}, size.dim, size.dim, {dp, width});
   multiply(f32, {m, width, size.dim}, plain(block.u, width), {dp, width}, {g.dw, width});
   // Kt = K + X^T W
-  multiply_add(f32, {m, width, kTile}, plain(block.x, kTile), {g.dcarried, width}, {g.dw, width});
+  multiply_add_parts(f32, {m, width, kTile}, kEarlyDepth, plain(block.x, kTile),
+                     {g.dcarried, width}, {g.dw, width});
   float* columns = scratch.wide;  // dKt^T [dim][kTile]
   transpose_matrix({g.dcarried, width}, kTile, size.dim, {columns, kTile});
-  multiply(f32, {m, kTile, size.dim}, plain(block.w, width), {columns, kTile}, {g.dx, kTile});
+  multiply_parts(f32, {m, kTile, size.dim}, kEarlyColumns, plain(block.w, width), {columns, kTile},
+                 {g.dx, kTile});
   std::memcpy(g.dk, g.dcarried, kTile * width * sizeof(float));
 }
 
@@ -205,22 +201,24 @@ void add_query_gradients(const BlockSize& size, const TileKernel& f32, const Blo
   transpose_matrix({dq, width}, kTile, size.dim, {scratch.dq_columns, kTile});
   transpose_matrix({dscores, kTile}, kTile, kTile, {scratch.by_query, kTile});
   // Qt = Q + A U and S = tril(Q K^T) + A X
-  multiply_add(f32, {m, width, kTile}, plain(queries.a, kTile), {dq, width}, {g.du, width});
-  multiply_add(f32, {m, kTile, kTile}, plain(queries.a, kTile), {scratch.by_query, kTile},
-               {g.dx, kTile});
-  multiply(f32, {m, kTile, size.dim}, plain(block.u, width), {scratch.dq_columns, kTile},
-           {scratch.da, kTile});
-  multiply_add(f32, {m, kTile, kTile}, plain(block.x, kTile), {dscores, kTile},
-               {scratch.da, kTile});
+  multiply_add_parts(f32, {m, width, kTile}, kLateDepth, plain(queries.a, kTile), {dq, width},
+                     {g.du, width});
+  multiply_add_parts(f32, {m, kTile, kTile}, kLateDepthEarlyColumns, plain(queries.a, kTile),
+                     {scratch.by_query, kTile}, {g.dx, kTile});
+  multiply_parts(f32, {m, kTile, size.dim}, kLateColumns, plain(block.u, width),
+                 {scratch.dq_columns, kTile}, {scratch.da, kTile});
+  multiply_add_parts(f32, {m, kTile, kTile}, kEarlyDepthLateColumns, plain(block.x, kTile),
+                     {dscores, kTile}, {scratch.da, kTile});
   keep_later(size, scratch.da);
-  multiply_add(f32, {kTile, width, kTile}, transposed(dscores, kTile), {block.k, width},
-               {dq, width});
-  multiply_add(f32, {kTile, width, kTile}, plain(dscores, kTile), {queries.q, width},
-               {g.dk, width});
+  multiply_add_parts(f32, {kTile, width, kTile}, kEarlyDepth, transposed(dscores, kTile),
+                     {block.k, width}, {dq, width});
+  multiply_add_parts(f32, {kTile, width, kTile}, kLateDepth, plain(dscores, kTile),
+                     {queries.q, width}, {g.dk, width});
   // A = mask(Q W^T)
-  multiply_add(f32, {kTile, width, m}, transposed(scratch.da, kTile), {block.w, width},
-               {dq, width});
-  multiply_add(f32, {m, width, kTile}, plain(scratch.da, kTile), {queries.q, width}, {g.dw, width});
+  multiply_add_parts(f32, {kTile, width, m}, kEarlyDepth, transposed(scratch.da, kTile),
+                     {block.w, width}, {dq, width});
+  multiply_add_parts(f32, {m, width, kTile}, kLateDepth, plain(scratch.da, kTile),
+                     {queries.q, width}, {g.dw, width});
 }
 
 namespace {
@@ -236,9 +234,10 @@ void invert_gradients(const BlockSize& size, const TileKernel& f32, const Block&
       dbeta[b] -= dz[a * m + b] * block.l[a * m + b];
       dz[a * m + b] *= block.beta[b];
     }
-  multiply(f32, {m, m, m}, transposed(block.l, m), {dz, m}, {work, m});
+  multiply_parts(f32, {m, m, m}, kLateDepthEarlyColumns, transposed(block.l, m), {dz, m},
+                 {work, m});
   transpose_matrix({block.l, m}, m, m, {y, m});
-  multiply(f32, {m, m, m}, plain(work, m), {y, m}, {dz, m});
+  multiply_parts(f32, {m, m, m}, kEarly, plain(work, m), {y, m}, {dz, m});
   for (size_t a = 0; a < m; ++a) {
     float sum = 0;
     for (size_t b = 0; b < a; ++b) {
@@ -259,16 +258,21 @@ void finish_block_gradients(const BlockSize& size, const TileKernel& f32, const 
   float* c_rows = dz + m * m;  // C^T [kTile][m]
   transpose_matrix({block.c, kTile}, m, kTile, {c_rows, m});
   // U = Z W and X = Z C
-  multiply(f32, {m, m, size.dim}, plain(g.du, width), {block.w_columns, m}, {dz, m});
-  multiply_add(f32, {m, m, kTile}, plain(g.dx, kTile), {c_rows, m}, {dz, m});
+  multiply_parts(f32, {m, m, size.dim}, kEarlyColumns, plain(g.du, width), {block.w_columns, m},
+                 {dz, m});
+  multiply_add_parts(f32, {m, m, kTile}, kEarly, plain(g.dx, kTile), {c_rows, m}, {dz, m});
   keep_lower(dz, m);
-  multiply_add(f32, {m, width, m}, transposed(block.z, m), {g.du, width}, {g.dw, width});
+  multiply_add_parts(f32, {m, width, m}, kLateDepth, transposed(block.z, m), {g.du, width},
+                     {g.dw, width});
   // C = mask(W K^T)
   float* dc = scratch.da;
-  multiply(f32, {m, kTile, m}, transposed(block.z, m), {g.dx, kTile}, {dc, kTile});
+  multiply_parts(f32, {m, kTile, m}, kLateDepthEarlyColumns, transposed(block.z, m), {g.dx, kTile},
+                 {dc, kTile});
   keep_earlier(size, dc);
-  multiply_add(f32, {m, width, kTile}, plain(dc, kTile), {block.k, width}, {g.dw, width});
-  multiply_add(f32, {kTile, width, m}, transposed(dc, kTile), {block.w, width}, {g.dk, width});
+  multiply_add_parts(f32, {m, width, kTile}, kEarlyDepth, plain(dc, kTile), {block.k, width},
+                     {g.dw, width});
+  multiply_add_parts(f32, {kTile, width, m}, kLateDepth, transposed(dc, kTile), {block.w, width},
+                     {g.dk, width});
   // Z = -L D, G = W W^T
   float* y = dz + m * m;
   invert_gradients(size, f32, block, dz, y, dz + 2 * m * m, g.dbeta);

@@ -45,9 +45,8 @@ Block take_block(Arena& arena, const BlockSize& size);
 // Loads a tile of a key head and computes everything in Block.
 void make_block(const PathInputs& in, const BlockSize& size, const Tile& tile, size_t kv_head,
                 const TileKernel& f32, const Block& block);
-// P^T = I + W^T U [dim][width].
-void transposed_product(const BlockSize& size, const TileKernel& f32, const Block& block,
-                        float* result);
+// P^T [dim][width].
+void transposed_product(const BlockSize& size, const Block& block, float* result);
 
 // A tile of queries against its own block.
 struct BlockQueries {

@@ -221,7 +221,7 @@ void PathCache::close_tile(size_t head, size_t end, const Block& block, float* s
   }
   std::memcpy(now.keys + whole * width, block.carried, kTile * width * sizeof(float));
   if (whole == 0) {
-    transposed_product(size_, f32, block, now.transposed);
+    transposed_product(size_, block, now.transposed);
   } else {  // (P_before P)^T = P^T P_before^T
     multiply(f32, {dim, width, dim}, transposed(block.p, width), {now.transposed, width},
              {scratch, width});

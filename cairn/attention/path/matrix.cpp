@@ -57,6 +57,43 @@ HWY_AFTER_NAMESPACE();
 namespace cairn {
 HWY_EXPORT(transpose);
 
+namespace {
+
+struct Range {
+  size_t begin, end;
+};
+// What quarter `quarter` of the rows needs of an axis of `size`.
+Range range_of(Part part, size_t quarter, size_t size) {
+  const size_t step = size / 4;
+  return {part == Part::late ? quarter * step : 0,
+          part == Part::early ? (quarter + 1) * step : size};
+}
+
+void multiply_quarters(const TileKernel& f32, ProductSize n, Parts parts, Left a, Right b, Result c,
+                       bool add) {
+  const size_t rows = n.rows / 4;
+  for (size_t quarter = 0; quarter < 4; ++quarter) {
+    const Range depth = range_of(parts.depth, quarter, n.depth);
+    const Range columns = range_of(parts.columns, quarter, n.columns);
+    const size_t row = quarter * rows;
+    multiply_into(f32, {rows, columns.end - columns.begin, depth.end - depth.begin},
+                  {a.data + row * a.row + depth.begin * a.depth, a.row, a.depth},
+                  {b.data + depth.begin * b.stride + columns.begin, b.stride},
+                  {c.data + row * c.stride + columns.begin, c.stride}, add);
+  }
+}
+
+}  // namespace
+
+void multiply_parts(const TileKernel& f32, ProductSize n, Parts parts, Left a, Right b, Result c) {
+  multiply_quarters(f32, n, parts, a, b, c, false);
+}
+
+void multiply_add_parts(const TileKernel& f32, ProductSize n, Parts parts, Left a, Right b,
+                        Result c) {
+  multiply_quarters(f32, n, parts, a, b, c, true);
+}
+
 void transpose_matrix(Right from, size_t rows, size_t columns, Result to) {
   HWY_DYNAMIC_DISPATCH(transpose)(from, rows, columns, to);
 }

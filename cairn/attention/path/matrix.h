@@ -57,6 +57,19 @@ inline void multiply_add(const TileKernel& f32, ProductSize n, Left a, Right b, 
   multiply_into(f32, n, a, b, c, true);
 }
 
+// Of products along the tokens of a tile much is known to be zero, or not wanted. Their axes of
+// tokens (or of the maps of tokens) are cut into quarters; quarter r of the rows needs of another
+// such axis all quarters, the quarters up to its own or those from its own on.
+enum class Part { all, early, late };
+struct Parts {
+  Part depth = Part::all, columns = Part::all;
+};
+// c = a b and c += a b for the wanted parts; the others of c are neither read nor written. n.rows
+// and every axis that is cut are multiples of 4 * kWidth.
+void multiply_parts(const TileKernel& f32, ProductSize n, Parts parts, Left a, Right b, Result c);
+void multiply_add_parts(const TileKernel& f32, ProductSize n, Parts parts, Left a, Right b,
+                        Result c);
+
 // to[j][i] = from[i][j] for rows x columns of `from`.
 void transpose_matrix(Right from, size_t rows, size_t columns, Result to);
 // m += the identity of size n.
