@@ -191,6 +191,7 @@ Json json_of(const Options& options, const AttentionWorkload& workload, size_t h
   if (result.compared) {
     line["softmax_ms"] = 1e3 * result.softmax.both_seconds;
     line["ratio"] = result.ratio();
+    line["speed_to_softmax"] = 1 / result.ratio();
     if (workload.phase == AttentionPhase::train) {
       line["forward_ratio"] = t.forward_seconds / result.softmax.forward_seconds;
       line["backward_ratio"] = t.backward_seconds / result.softmax.backward_seconds;
