@@ -26,6 +26,16 @@ TaskScore score_batches(const Model& model, size_t length, uint64_t sequences,
   Model variant = variant_of(model, length, options);
   const uint64_t together = std::clamp<uint64_t>(kBatchTokens / length, 1, sequences);
   LanguageModel network(variant, {together, length, options.precision}, team);
+  double remainders = 0;
+  uint64_t passes = 0;
+  network.observe_attention([&](const AttentionSeen& seen) {
+    const auto statistics = seen.mechanism.statistics(seen.layout, seen.saved);
+    if (!statistics) return;
+    score.attention.visible += statistics->visible;
+    score.attention.visited += statistics->visited;
+    remainders += statistics->mean_remainder;
+    score.attention.mean_remainder = remainders / static_cast<double>(++passes);
+  });
   for (uint64_t first = 0; first < sequences; first += together) {
     const Batch batch = batches(first, std::min(together, sequences - first));
     score.loss += network.forward(batch).loss;

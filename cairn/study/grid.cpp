@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
 #include <optional>
 
@@ -140,6 +141,7 @@ Json take_test(const Model& model, const StudyTest& given, const StudyRun& run, 
   if (test.length == 0) test.length = run.config.batch.seq_len;
   const ScoreOptions options{run.config.precision(), test.attention};
   TaskScore score;
+  const auto start = std::chrono::steady_clock::now();
   if (run.config.data.task.name.empty()) {
     score = score_text(model, test, run, options, team);
   } else {
@@ -147,15 +149,23 @@ Json take_test(const Model& model, const StudyTest& given, const StudyRun& run, 
     test.length = task->length();
     score = score_task(model, *task, test.sequences, options, team);
   }
-  return {{"test", test_hash(given, run)},
-          {"length", test.length},
-          {"sequences", score.sequences},
-          {"whole", score.whole},
-          {"targets", score.targets},
-          {"right", score.right},
-          {"loss", score.mean_loss()},
-          {"accuracy", score.accuracy()},
-          {"sequence_accuracy", score.sequence_accuracy()}};
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  Json out = {{"test", test_hash(given, run)},
+              {"length", test.length},
+              {"sequences", score.sequences},
+              {"whole", score.whole},
+              {"targets", score.targets},
+              {"right", score.right},
+              {"loss", score.mean_loss()},
+              {"accuracy", score.accuracy()},
+              {"sequence_accuracy", score.sequence_accuracy()},
+              {"seconds", took.count()}};
+  if (score.attention.visible > 0) {
+    out["visited"] =
+        static_cast<double>(score.attention.visited) / static_cast<double>(score.attention.visible);
+    out["remainder"] = score.attention.mean_remainder;
+  }
+  return out;
 }
 
 void take_tests(const Study& study, const StudyRun& run, const Path& model_folder, Json& line) {

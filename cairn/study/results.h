@@ -4,8 +4,11 @@
 //   {"study", "mechanism", "attention", "options", "task", "seed", "lr", "steps", "tokens",
 //    "seconds", "parameters", "precision", "threads", "config", "version",
 //    "held_out": {"loss", "accuracy"}, "curve": {"tokens", "loss", "accuracy"},
-//    "scores": {TEST: {"test", "length", "sequences", "whole", "targets", "right", "loss"}}}
+//    "scores": {TEST: {"test", "length", "sequences", "whole", "targets", "right", "loss",
+//                      "seconds"}}}
 //
+// Where attention may leave keys unread, a score also has the share "visited" of those that the
+// causal mask leaves, and the mean weight that no key got, "remainder".
 // "config" is a hash of everything that decides what the run learns, "test" one of what it is
 // tested on. A run whose loss left the numbers has "diverged" in place of scores.
 #pragma once

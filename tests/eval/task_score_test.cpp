@@ -65,6 +65,23 @@ TEST(TaskScore, OptionsOfAttentionChangeTheAnswersOnly) {
   EXPECT_THROW(score_task(model, *task, 50, wrong, team), Error);
 }
 
+TEST(TaskScore, TellsWhatShareOfTheKeysWasRead) {
+  const auto task = make_task(flip_flop(256));
+  ModelConfig config = config_for(*task);
+  config.attention = {"stick_breaking", {{"exit_threshold", 0.5}}};
+  Model model(config, 0.5);
+  model.initialize(1);
+  ThreadTeam team(1);
+  const TaskScore eager = score_task(model, *task, 4, {}, team);
+  EXPECT_GT(eager.attention.visible, eager.attention.visited);
+  EXPECT_GT(eager.attention.mean_remainder, 0);
+  const ScoreOptions all{.attention = {{"exit_threshold", 0.0}}};
+  const TaskScore whole = score_task(model, *task, 4, all, team);
+  EXPECT_EQ(whole.attention.visible, eager.attention.visible);
+  EXPECT_EQ(whole.attention.visited, whole.attention.visible);
+  EXPECT_EQ(score_task(model_for(*task), *task, 4, {}, team).attention.visible, 0U);
+}
+
 TEST(TaskScore, RefusesATaskOfOtherTokens) {
   const auto task = make_task(flip_flop(16)), other = make_task({"shell_game", {}});
   ThreadTeam team(1);

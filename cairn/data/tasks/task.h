@@ -80,6 +80,8 @@ struct TaskScore {
   uint64_t targets = 0;  // answers asked for
   uint64_t right = 0;
   double loss = 0;  // nats, summed over targets
+  // Of all layers together, in rooms that may leave keys unread; else nothing is visible.
+  AttentionStatistics attention;
 
   // answers [tokens of the batch]: what the model says at each position; looked at where a target
   // counts.
