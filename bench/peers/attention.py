@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Attention of Cairn and of PyTorch in turns, forward and backward.
+"""Attention of Cairn and of PyTorch in turns: forward and backward, or one token against a cache.
 
     ./dev peers attention [--tokens 512 ...] [--head-dims 64 128] [--precisions f32 bf16] [--rounds 3]
     ./dev peers attention --mechanism stick_breaking [--option exit_threshold=0] --tokens 2048
+    ./dev peers attention --phase decode --mechanism path --tokens 4096 32768
 
 The peer of softmax is scaled_dot_product_attention, that of stick_breaking what one writes in
 PyTorch for it. Prints one JSON line a case: {ours, peer, ratio, ...}: medians of the milliseconds
-that a forward and its backward take, and the median over the rounds of how much faster ours is.
+that it takes, and the median over the rounds of how much faster ours is.
 """
 
 import argparse
@@ -33,6 +34,7 @@ def last_json(command):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mechanism", choices=PEERS, default="softmax")
+    parser.add_argument("--phase", choices=["train", "decode"], default="train")
     parser.add_argument("--option", action="append", default=[], help="of ours, as key=value")
     parser.add_argument("--tokens", nargs="+", type=int, help="default: 512 to 32768, or to 2048 "
                         "where the peer holds whole matrices")
@@ -41,15 +43,20 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    decode = options.phase == "decode"
     if options.tokens is None:
         options.tokens = [512, 2048] + ([8192, 32768] if options.mechanism == "softmax" else [])
-    chosen = ["--mechanism", options.mechanism]
+        options.tokens = [4096, 32768] if decode else options.tokens
+    chosen = ["--mechanism", options.mechanism, "--phase", options.phase]
+    program = [HERE / "pytorch" / PEERS[options.mechanism]]
+    if decode:
+        program = [HERE / "pytorch" / "decode.py", "--mechanism", options.mechanism]
     for option in options.option:
         chosen += ["--option", option]
     for precision in options.precisions:
         for dim in options.head_dims:
             for tokens in options.tokens:
-                repetitions = 5 if tokens < 32768 else 1
+                repetitions = 5 if tokens < 32768 or decode else 1
                 mine, peers = [], []
                 for _ in range(options.rounds):
                     mine.append(last_json(
@@ -57,12 +64,12 @@ def main():
                          dim, "--precision", precision, "--repetitions", repetitions, "--threads",
                          options.threads, "--json"]))
                     peers.append(last_json(
-                        [sys.executable, HERE / "pytorch" / PEERS[options.mechanism], "--tokens",
-                         tokens, "--head-dims", dim, "--dtypes", precision, "--repetitions",
-                         repetitions, "--threads", options.threads]))
+                        [sys.executable, *program, "--tokens", tokens, "--head-dims", dim,
+                         "--dtypes", precision, "--repetitions", repetitions, "--threads",
+                         options.threads]))
                 print(json.dumps({
                     "bench": "peers attention", "processor": mine[0]["processor"],
-                    "mechanism": options.mechanism, "options": options.option,
+                    "mechanism": options.mechanism, "phase": options.phase, "options": options.option,
                     "precision": precision, "head_dim": dim, "tokens": tokens,
                     "threads": options.threads, "rounds": options.rounds,
                     "ours": statistics.median(m["both_ms"] for m in mine),
