@@ -15,6 +15,8 @@ extern const Verb kBenchPeakVerb;
 extern const Verb kBenchTrainVerb;
 extern const Verb kBenchAttentionVerb;
 extern const Verb kBenchTokenizerVerb;
+extern const Verb kBenchDecodeVerb;
+extern const Verb kBenchPrefillVerb;
 extern const Verb kBenchQuantizeVerb;
 extern const Verb kBenchGemvVerb;
 

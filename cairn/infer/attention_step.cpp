@@ -35,36 +35,42 @@ HWY_INLINE void store_one(float value, f16* to) {
 // Vectors of positions in flight: with four queries 16 sums where there are 32 registers.
 constexpr size_t kPositionVectors = HWY_TARGET == HWY_AVX3 ? 4 : 2;
 
-// scores[q][64] of Q queries; slots outside [begin, end), a multiple of the tile wide, are not
-// touched.
+// scores[q][64] of Q queries at the V vectors of positions from slot `at` on.
+template <size_t Q, size_t V, class T>
+HWY_INLINE void score_vectors(const CachedChunk& chunk, const ChunkQuery* queries, size_t at,
+                              float* scores) {
+  const FloatTag d;
+  const size_t lanes = hn::Lanes(d), n = chunk.head_dim;
+  const T* from[V];
+  for (size_t v = 0; v < V; ++v) {
+    const size_t slot = at + v * lanes, inside = slot % PagedCache::kTile;
+    from[v] = static_cast<const T*>(chunk.keys) + (slot - inside) * n + inside;
+  }
+  FloatVector sums[Q][V];
+  for (size_t q = 0; q < Q; ++q)
+    for (size_t v = 0; v < V; ++v) sums[q][v] = hn::Zero(d);
+  for (size_t i = 0; i < n; ++i) {
+    FloatVector k[V];
+    for (size_t v = 0; v < V; ++v) k[v] = load(d, from[v] + i * PagedCache::kTile);
+    for (size_t q = 0; q < Q; ++q) {
+      const auto x = hn::Set(d, queries[q].query[i]);
+      for (size_t v = 0; v < V; ++v) sums[q][v] = hn::MulAdd(x, k[v], sums[q][v]);
+    }
+  }
+  for (size_t q = 0; q < Q; ++q)
+    for (size_t v = 0; v < V; ++v)
+      hn::StoreU(sums[q][v], d, scores + q * kAttentionChunk + at + v * lanes);
+}
+
+// The same for slots [begin, end), whole tiles; others are not touched.
 template <size_t Q, class T>
 HWY_INLINE void score(const CachedChunk& chunk, const ChunkQuery* queries, size_t begin, size_t end,
                       float* scores) {
-  const FloatTag d;
-  const size_t lanes = hn::Lanes(d), step = kPositionVectors * lanes, n = chunk.head_dim;
-  const T* keys = static_cast<const T*>(chunk.keys);
-  for (size_t at = begin; at < end; at += step) {
-    const T* from[kPositionVectors];
-    for (size_t v = 0; v < kPositionVectors; ++v) {
-      const size_t slot = std::min(at + v * lanes, end - lanes);
-      from[v] = keys + slot / PagedCache::kTile * PagedCache::kTile * n + slot % PagedCache::kTile;
-    }
-    FloatVector sums[Q][kPositionVectors];
-    for (size_t q = 0; q < Q; ++q)
-      for (size_t v = 0; v < kPositionVectors; ++v) sums[q][v] = hn::Zero(d);
-    for (size_t i = 0; i < n; ++i) {
-      FloatVector k[kPositionVectors];
-      for (size_t v = 0; v < kPositionVectors; ++v) k[v] = load(d, from[v] + i * PagedCache::kTile);
-      for (size_t q = 0; q < Q; ++q) {
-        const auto x = hn::Set(d, queries[q].query[i]);
-        for (size_t v = 0; v < kPositionVectors; ++v) sums[q][v] = hn::MulAdd(x, k[v], sums[q][v]);
-      }
-    }
-    for (size_t q = 0; q < Q; ++q)
-      for (size_t v = 0; v < kPositionVectors; ++v)
-        hn::StoreU(sums[q][v], d,
-                   scores + q * kAttentionChunk + std::min(at + v * lanes, end - lanes));
-  }
+  const size_t lanes = hn::Lanes(FloatTag());
+  size_t at = begin;
+  for (; at + kPositionVectors * lanes <= end; at += kPositionVectors * lanes)
+    score_vectors<Q, kPositionVectors, T>(chunk, queries, at, scores);
+  for (; at < end; at += lanes) score_vectors<Q, 1, T>(chunk, queries, at, scores);
 }
 
 // The scores of one query become weights; masked ones exactly 0.

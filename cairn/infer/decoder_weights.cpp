@@ -113,4 +113,8 @@ DecoderWeights open_gguf_weights(const Path& path) {
   return weights;
 }
 
+DecoderWeights open_decoder_weights(const Path& path) {
+  return is_gguf(path) ? open_gguf_weights(path) : decoder_weights(load_model(path));
+}
+
 }  // namespace cairn

@@ -53,5 +53,7 @@ DecoderWeights decoder_weights(Model&& model);
 // Of a GGUF file, or one of a set of shards, that stays mapped. Throws Error (data) when a tensor
 // is missing, has another shape, or a type without a decoder.
 DecoderWeights open_gguf_weights(const Path& path);
+// Of a GGUF file, or of a Hugging Face folder, whose weights are widened to f32.
+DecoderWeights open_decoder_weights(const Path& path);
 
 }  // namespace cairn

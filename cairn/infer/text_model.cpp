@@ -31,18 +31,9 @@ Tokenizer open_tokenizer(const Path& path) {
   return load_tokenizer(file);
 }
 
-namespace {
-
-// As they are stored: what the engine is compiled from borrows them.
-DecoderWeights open_weights(const Path& path) {
-  return is_gguf(path) ? open_gguf_weights(path) : decoder_weights(load_model(path));
-}
-
-}  // namespace
-
 TextModel::TextModel(const Path& path, ThreadTeam& team, const EngineOptions& options)
     : tokenizer_(open_tokenizer(path)),
-      engine_(open_weights(path), team, options),
+      engine_(open_decoder_weights(path), team, options),
       defaults_(read_generation_defaults(path)) {
   const size_t known = tokenizer_.vocab_size(), rows = engine_.config().vocab_size;
   if (known > rows)
