@@ -151,7 +151,7 @@ class AttentionMechanism {
   virtual std::vector<ParameterSpec> parameters() const { return {}; }
   virtual bool uses_hidden_state() const { return false; }
 
-  // Memory for `tokens` tokens whose longest sequence is `longest`, at `threads` threads.
+  // Memory for up to `tokens` tokens whose longest sequence is `longest`, at `threads` threads.
   virtual AttentionMemory memory(size_t tokens, size_t longest, DType dtype, int threads) const = 0;
   // FLOPs of one token's forward step at a mean of `context` visible keys (multiply-add = 2);
   // projections excluded.

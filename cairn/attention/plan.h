@@ -7,6 +7,7 @@
 // sees is decided by slot: from the first of its sequence to its own.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -51,6 +52,15 @@ inline constexpr size_t kSegmentTokens = 512;
 
 // Upper bound of plan.tiles for any layout of `tokens` tokens.
 size_t most_tiles(size_t tokens);
+
+// The largest workspace(t) of t = 1 ... tiles: what a call may need that has fewer tokens than
+// memory was asked for. More tiles can need less, as fewer heads are then worked on at a time.
+template <class Workspace>
+size_t most_up_to(size_t tiles, Workspace workspace) {
+  size_t most = 0;
+  for (size_t t = 1; t <= tiles; ++t) most = std::max(most, workspace(t));
+  return most;
+}
 
 // Takes room for `tiles` tiles.
 TilePlan take_plan(Arena& arena, size_t tiles);

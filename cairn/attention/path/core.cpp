@@ -61,8 +61,10 @@ size_t path_workspace(const PathInputs& inputs, int threads) {
   const size_t tokens = inputs.q.tokens, tiles = most_tiles(tokens);
   Arena tables;
   plan_task(task, tokens, tables, nullptr);
-  return tables.used() + std::max(path_forward_workspace(task, tiles, threads),
-                                  path_backward_workspace(task, tiles, threads));
+  return tables.used() + most_up_to(tiles, [&](size_t t) {
+           return std::max(path_forward_workspace(task, t, threads),
+                           path_backward_workspace(task, t, threads));
+         });
 }
 
 void path_attention(const PathInputs& inputs, AnyView3 out, float* log2_sum,

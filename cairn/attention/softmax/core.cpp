@@ -77,9 +77,11 @@ AttentionMemory softmax_memory(const SoftmaxCore& core, size_t tokens, DType dty
   Arena plan, saved;
   take_plan_for(plan, core, tokens);
   take_saved(saved, core, tokens);
-  const size_t forward = forward_workspace(core.geometry, kernel, tiles, threads);
-  const size_t backward = backward_workspace(core.geometry, kernel, tiles, threads);
-  return {.saved = saved.used(), .workspace = plan.used() + std::max(forward, backward)};
+  const size_t passes = most_up_to(tiles, [&](size_t t) {
+    return std::max(forward_workspace(core.geometry, kernel, t, threads),
+                    backward_workspace(core.geometry, kernel, t, threads));
+  });
+  return {.saved = saved.used(), .workspace = plan.used() + passes};
 }
 
 void softmax_forward(std::string_view doing, const SoftmaxCore& core, const AttentionInputs& inputs,
