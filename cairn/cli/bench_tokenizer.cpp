@@ -89,6 +89,7 @@ void bench_trained(const Options& options, const Documents& text, ThreadTeam& te
 int run_tokenizer(const Options& options) {
   ThreadTeam team(static_cast<int>(options.threads));
   CorpusOptions corpus_options;
+  corpus_options.held_out_fraction = 0;
   for (const std::string& folder : options.from) corpus_options.roots.emplace_back(folder);
   const Corpus corpus = gather_corpus(corpus_options, team);
   const Documents text(corpus.training);
