@@ -176,7 +176,9 @@ CAIRN_INLINE __m512 add_block(const __m512i (&codes)[8], const BlockScales& s, c
                                           _mm512_mul_ps(_mm512_cvtepi32_ps(first), s.first));
     sum = _mm512_fmadd_ps(scaled, _mm512_set1_ps(x.scale), sum);
   } else {
-    const __m512i all = dot<0, 8>(codes, x, start_of<kKind>(x));
+    // Two sums, so that a short pass does not wait for the latency of eight products.
+    const __m512i all = _mm512_add_epi32(dot<0, 4>(codes, x, start_of<kKind>(x)),
+                                         dot<4, 8>(codes, x, _mm512_setzero_si512()));
     sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(all), _mm512_mul_ps(s.first, _mm512_set1_ps(x.scale)),
                           sum);
   }
