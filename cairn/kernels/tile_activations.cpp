@@ -36,7 +36,6 @@ void load_inputs(const StoreCall& call, size_t k, float* values) {
 void store_bytes(const float* x, float largest, ByteRecord& record) {
   std::memset(&record, 0, sizeof record);
   if (largest < kSmallestActivation) return;
-  record.scale = largest / 127.0F;
   const float inverse = 127.0F / largest;
   int32_t low = 0, high = 0;
   for (int k = 0; k < 32; ++k) {
@@ -44,13 +43,7 @@ void store_bytes(const float* x, float largest, ByteRecord& record) {
     record.q[k] = static_cast<int8_t>(q);
     (k < 16 ? low : high) += q;
   }
-  record.scaled_low = record.scale * static_cast<float>(low);
-  record.scaled_high = record.scale * static_cast<float>(high);
-  record.scaled_sum = record.scale * static_cast<float>(low + high);
-  record.minus_low = -low;
-  record.minus_high = -high;
-  record.minus_8 = -8 * (low + high);
-  record.minus_128 = -128 * (low + high);
+  set_scale_and_sums(largest, low, high, record);
 }
 
 using Store = bool (*)(const StoreCall&);

@@ -1,13 +1,11 @@
 // Rounding of activations with AVX2; bit for bit what store_portable does.
-#include <immintrin.h>
-
 #include <algorithm>
 #include <bit>
 
 #include "cairn/kernels/tile_kernels.h"
+#include "cairn/kernels/tile_target.h"
 
 #define CAIRN_TARGET __attribute__((target("avx2,fma,f16c,bmi2")))
-#define CAIRN_INLINE CAIRN_TARGET __attribute__((always_inline)) inline
 
 namespace cairn {
 namespace {
@@ -61,14 +59,7 @@ CAIRN_INLINE void store_bytes(const Inputs& in, uint32_t largest_bits, ByteRecor
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(record.q), bytes);
   const int32_t low = sum_bytes(_mm256_castsi256_si128(bytes));
   const int32_t high = sum_bytes(_mm256_extracti128_si256(bytes, 1));
-  record.scale = largest / 127.0F;
-  record.scaled_low = record.scale * static_cast<float>(low);
-  record.scaled_high = record.scale * static_cast<float>(high);
-  record.scaled_sum = record.scale * static_cast<float>(low + high);
-  record.minus_low = -low;
-  record.minus_high = -high;
-  record.minus_8 = -8 * (low + high);
-  record.minus_128 = -128 * (low + high);
+  set_scale_and_sums(largest, low, high, record);
 }
 
 // Eight finite values, as bf16::from_float rounds them.

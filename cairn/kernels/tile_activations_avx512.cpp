@@ -1,19 +1,12 @@
 // Rounding of activations with AVX-512; bit for bit what store_portable does.
-#ifndef __clang__  // the intrinsics of GCC 12 start from variables that are never set (GCC bug
-                   // 105593)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-
 #include <algorithm>
 #include <bit>
 
 #include "cairn/kernels/tile_kernels.h"
+#include "cairn/kernels/tile_target.h"
 
 #define CAIRN_TARGET \
   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")))
-#define CAIRN_INLINE CAIRN_TARGET __attribute__((always_inline)) inline
 
 namespace cairn {
 namespace {
@@ -43,14 +36,7 @@ CAIRN_INLINE void store_bytes(__m512 a, __m512 b, uint32_t largest_bits, ByteRec
   const __m128i ones = _mm_set1_epi8(1), zero = _mm_setzero_si128();
   const int32_t low_sum = sum_lanes(_mm_dpbusd_epi32(zero, ones, low));
   const int32_t high_sum = sum_lanes(_mm_dpbusd_epi32(zero, ones, high));
-  record.scale = largest / 127.0F;
-  record.scaled_low = record.scale * static_cast<float>(low_sum);
-  record.scaled_high = record.scale * static_cast<float>(high_sum);
-  record.scaled_sum = record.scale * static_cast<float>(low_sum + high_sum);
-  record.minus_low = -low_sum;
-  record.minus_high = -high_sum;
-  record.minus_8 = -8 * (low_sum + high_sum);
-  record.minus_128 = -128 * (low_sum + high_sum);
+  set_scale_and_sums(largest, low_sum, high_sum, record);
 }
 
 // Inputs [k, k + 16) scaled and weighted; zeros beyond the row.

@@ -89,6 +89,15 @@ constexpr TileLayout tile_layout(TileKind kind) {
   return {32, 0, 0, 2048, 0, -1, -1, 0};
 }
 
+// Kinds whose weights are scale * code + offset.
+constexpr bool has_offset(TileKind kind) {
+  return tile_layout(kind).header_bytes == 64;
+}
+// Kinds with a scale for each 16 inputs; the others have one for each 32.
+constexpr bool has_two_scales(TileKind kind) {
+  return kind == TileKind::t2k || kind == TileKind::t3k || kind == TileKind::t6k;
+}
+
 // 32 inputs of one token, rounded: what the products read beside a block of quantised weights.
 // Sums are of the bytes.
 struct ByteRecord {
@@ -103,6 +112,18 @@ struct ByteRecord {
   int32_t minus_128;   // -128 * sum
 };
 static_assert(sizeof(ByteRecord) == 64);
+
+// All but the bytes, whose halves add up to low and high.
+inline void set_scale_and_sums(float largest, int32_t low, int32_t high, ByteRecord& record) {
+  record.scale = largest / 127.0F;
+  record.scaled_sum = record.scale * static_cast<float>(low + high);
+  record.scaled_low = record.scale * static_cast<float>(low);
+  record.scaled_high = record.scale * static_cast<float>(high);
+  record.minus_low = -low;
+  record.minus_high = -high;
+  record.minus_8 = -8 * (low + high);
+  record.minus_128 = -128 * (low + high);
+}
 
 // The smallest block of activations that is not rounded to zero.
 inline constexpr float kSmallestActivation = 1e-30F;

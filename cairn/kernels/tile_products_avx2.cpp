@@ -2,30 +2,16 @@
 // in 16 bits, which saturate; so as many vectors are added in 16 bits as the largest code allows
 // (127 * 2 * code a vector), and t8, whose codes are too large for a single one, goes through
 // |weight| * (sign(weight) * byte), at most 128 * 127 * 2 = 32512.
-#include <immintrin.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "cairn/kernels/tile_kernels.h"
+#include "cairn/kernels/tile_target.h"
 
 #define CAIRN_TARGET __attribute__((target("avx2,fma,f16c,bmi2")))
-#define CAIRN_INLINE CAIRN_TARGET __attribute__((always_inline)) inline
-#ifdef __clang__
-#define CAIRN_UNROLL _Pragma("unroll")
-#else
-#define CAIRN_UNROLL _Pragma("GCC unroll 8")
-#endif
 
 namespace cairn {
 namespace {
-
-constexpr bool has_offset(TileKind kind) {
-  return tile_layout(kind).header_bytes == 64;
-}
-constexpr bool has_two_scales(TileKind kind) {
-  return kind == TileKind::t2k || kind == TileKind::t3k || kind == TileKind::t6k;
-}
 
 // Vectors whose pairs of products may be added in 16 bits.
 constexpr size_t vectors_in_16_bits(TileKind kind) {

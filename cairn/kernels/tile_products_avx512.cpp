@@ -4,39 +4,20 @@
 // products, one conversion and one or two multiply-adds.
 //
 // Highway has no names for these instructions: whole functions with their own target.
-#ifndef __clang__  // the intrinsics of GCC 12 start from variables that are never set (GCC bug
-                   // 105593)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "cairn/kernels/tile_kernels.h"
+#include "cairn/kernels/tile_target.h"
 
 #define CAIRN_TARGET                                                              \
   __attribute__((                                                                 \
       target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx512vnni,avx512bf16," \
              "avx2,fma,f16c,bmi2")))
-#define CAIRN_INLINE CAIRN_TARGET __attribute__((always_inline)) inline
-#ifdef __clang__
-#define CAIRN_UNROLL _Pragma("unroll")
-#else
-#define CAIRN_UNROLL _Pragma("GCC unroll 8")
-#endif
 
 namespace cairn {
 namespace {
 
-constexpr bool has_offset(TileKind kind) {
-  return tile_layout(kind).header_bytes == 64;
-}
-// Kinds with a scale for each 16 inputs.
-constexpr bool has_two_scales(TileKind kind) {
-  return kind == TileKind::t2k || kind == TileKind::t3k || kind == TileKind::t6k;
-}
 // Bytes of the stream for each 32 inputs, rounded up.
 constexpr size_t stream_bytes(TileKind kind) {
   const TileLayout layout = tile_layout(kind);

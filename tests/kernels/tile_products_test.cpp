@@ -177,6 +177,21 @@ TEST(TileProducts, GiveTheSameBitsForAnyCutOfTheRows) {
   });
 }
 
+// More weights than stay in a cache while groups of tokens go through them.
+TEST(TileProducts, GiveTheSameBitsToManyTokensOfAWideMatrix) {
+  for_each_isa([](Isa isa) {
+    for (const BlockType type : {BlockType::q8_0, BlockType::f32}) {
+      const Case c(type, 90, 1536, 11, isa);
+      const std::vector<float> expected = c.product(isa);
+      const Case few(type, 90, 1536, 8, isa);  // the same first eight tokens
+      const std::vector<float> found = few.product(isa);
+      EXPECT_EQ(0, std::memcmp(found.data(), expected.data(), 4 * found.size()))
+          << isa_name(isa) << " " << block_type_name(type);
+      EXPECT_LE(c.worst_error(expected), 4e-6) << isa_name(isa) << " " << block_type_name(type);
+    }
+  });
+}
+
 TEST(TileProducts, WriteTheirRowsOnly) {
   for_each_isa([](Isa isa) {
     for (const BlockType type : kTileTypes) {
