@@ -30,13 +30,20 @@ double kept_by_pair(double pair, double dim, double theta, const RotaryScaling& 
 }  // namespace
 
 double RotaryScaling::growth() const {
-  if (kind != Kind::yarn) return 1;
-  return attention_factor > 0 ? attention_factor : 1 + 0.1 * std::log(factor);
+  if (kind != Kind::yarn && kind != Kind::longrope) return 1;
+  if (attention_factor > 0) return attention_factor;
+  if (kind == Kind::yarn) return 1 + 0.1 * std::log(factor);
+  return std::sqrt(1 + std::log(factor) / std::log(original_context));
 }
 
-std::vector<double> rotary_frequencies(size_t dim, double theta, const RotaryScaling& scaling) {
+std::vector<double> rotary_frequencies(size_t dim, double theta, const RotaryScaling& scaling,
+                                       size_t context) {
   const auto n = static_cast<double>(dim);
+  const double stretch = std::max(1.0, static_cast<double>(context) / scaling.original_context);
+  const auto& factors = stretch > 1 ? scaling.long_factors : scaling.short_factors;
   if (scaling.kind == RotaryScaling::Kind::ntk) theta *= std::pow(scaling.factor, n / (n - 2));
+  if (scaling.kind == RotaryScaling::Kind::dynamic)
+    theta *= std::pow(scaling.factor * stretch - scaling.factor + 1, n / (n - 2));
   std::vector<double> frequencies(dim / 2);
   for (size_t i = 0; i < frequencies.size(); ++i) {
     double& frequency = frequencies[i];
@@ -47,6 +54,7 @@ std::vector<double> rotary_frequencies(size_t dim, double theta, const RotarySca
     if (scaling.kind == RotaryScaling::Kind::yarn)
       kept = kept_by_pair(static_cast<double>(i), n, theta, scaling);
     frequency *= kept + (1 - kept) / scaling.factor;
+    if (scaling.kind == RotaryScaling::Kind::longrope) frequency /= factors[i];
   }
   return frequencies;
 }

@@ -12,11 +12,16 @@ namespace cairn {
 struct RotaryScaling {
   enum class Kind {
     none,
-    linear,  // all frequencies are divided by factor (Chen et al. 2023, arXiv:2306.15595)
-    ntk,     // theta grows to theta * factor^(dim / (dim - 2)); dim of 4 or more
-    llama3,  // slow frequencies are divided by factor, fast ones kept, between them a blend
-    yarn,    // likewise, blended over pairs, and rotated vectors grow (Peng et al. 2023,
-             // arXiv:2309.00071)
+    linear,   // all frequencies are divided by factor (Chen et al. 2023, arXiv:2306.15595)
+    ntk,      // theta grows to theta * factor^(dim / (dim - 2)); dim of 4 or more
+    llama3,   // slow frequencies are divided by factor, fast ones kept, between them a blend
+    yarn,     // likewise, blended over pairs, and rotated vectors grow (Peng et al. 2023,
+              // arXiv:2309.00071)
+    dynamic,  // as ntk beyond the original context only, by how far the context in use exceeds it:
+              // theta grows to theta * (factor * context / original - factor + 1)^(dim / (dim - 2))
+    longrope,  // each frequency is divided by a number of its own, from one list where the context
+               // in use fits the original one, from another beyond; rotated vectors grow (Ding et
+               // al. 2024, arXiv:2402.13753)
   };
   Kind kind = Kind::none;
   double factor = 1;  // 1 or more: how many times longer
@@ -29,14 +34,19 @@ struct RotaryScaling {
   // fast, the one that turns slow_turns times the first that is slow.
   double fast_turns = 32;
   double slow_turns = 1;
-  double attention_factor = 0;  // of rotated vectors; 0: 1 + 0.1 ln(factor)
+  // Of rotated vectors; 0: for yarn 1 + 0.1 ln(factor), for longrope
+  // sqrt(1 + ln(factor) / ln(original_context)).
+  double attention_factor = 0;
+  std::vector<double> short_factors, long_factors;  // [dim / 2], of longrope
 
   // What rotated vectors are multiplied by.
   double growth() const;
 };
 
-// The frequencies [dim / 2] in radians a token.
-std::vector<double> rotary_frequencies(size_t dim, double theta, const RotaryScaling& scaling = {});
+// The frequencies [dim / 2] in radians a token. `context`, the tokens in use, counts for dynamic
+// and longrope only.
+std::vector<double> rotary_frequencies(size_t dim, double theta, const RotaryScaling& scaling = {},
+                                       size_t context = 0);
 
 // Cosines and sines in two levels, so that the table stays in cache for any context: the angle of a
 // position is the sum of those of its multiple of kStep and of its remainder. Angles are computed

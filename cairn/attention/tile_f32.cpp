@@ -163,10 +163,12 @@ void load_rows(View2<const T> from, RotaryRows rotary, float* to) {
     if (row + kAhead < from.rows)
       for (size_t i = 0; i < from.cols; i += 64 / sizeof(T))
         __builtin_prefetch(source + kAhead * from.stride + i);
-    if (rotary.table != nullptr)
+    size_t turned = 0;
+    if (rotary.table != nullptr) {
       rotate_row(source, 1.0F, turn_of(rotary, row, 1.0F), target);
-    else
-      copy_row(source, 1.0F, from.cols, target);
+      turned = rotary.table->dim();
+    }
+    copy_row(source + turned, 1.0F, from.cols - turned, target + turned);
     std::fill(target + from.cols, target + width, 0.0F);
   }
   std::fill(to + from.rows * width, to + kTile * width, 0.0F);
@@ -178,10 +180,12 @@ void unload_rows(const float* from, float scale, RotaryRows rotary, View2<T> to)
   for (size_t row = 0; row < to.rows; ++row) {
     const float* source = from + row * width;
     T* target = to.data + row * to.stride;
-    if (rotary.table != nullptr)
+    size_t turned = 0;
+    if (rotary.table != nullptr) {
       rotate_row(source, scale, turn_of(rotary, row, -1.0F), target);
-    else
-      copy_row(source, scale, to.cols, target);
+      turned = rotary.table->dim();
+    }
+    copy_row(source + turned, scale, to.cols - turned, target + turned);
   }
 }
 

@@ -44,6 +44,15 @@ std::vector<AttentionOptions> relatives() {
                {"rope_original_context", int64_t{64}}}),
       softmax(
           {{"rope_scaling", kYarn}, {"rope_factor", 8.0}, {"rope_original_context", int64_t{64}}}),
+      softmax({{"rope_dim", int64_t{2}},
+               {"rope_scaling", std::string("longrope")},
+               {"rope_factor", 4.0},
+               {"rope_original_context", int64_t{64}},
+               {"rope_short_factors", std::vector<double>{1.25}},
+               {"rope_long_factors", std::vector<double>{3.0}}}),
+      softmax({{"rope_scaling", std::string("dynamic")},
+               {"rope_factor", 2.0},
+               {"rope_original_context", int64_t{64}}}),
       softmax({{"qk_norm", true},
                {"qk_norm_offset", 1.0},
                {"rope_scaling", kLinear},
@@ -276,6 +285,23 @@ TEST(RotaryFrequencies, ScaleAsPublished) {
   EXPECT_NEAR(llama[1], plain[1] * (kept + (1 - kept) / 8), 1e-12);
   EXPECT_DOUBLE_EQ(llama[2], plain[2] / 8);
   EXPECT_DOUBLE_EQ(llama[3], plain[3] / 8);
+}
+
+TEST(RotaryFrequencies, FollowTheContextInUseWhereTheirKindDoes) {
+  const RotaryScaling dynamic{
+      .kind = RotaryScaling::Kind::dynamic, .factor = 2, .original_context = 64};
+  const auto plain = rotary_frequencies(8, 10000);
+  EXPECT_EQ(rotary_frequencies(8, 10000, dynamic, 64), plain);
+  // Twice the context: theta grows by (2 * 2 - 1)^(8 / 6), the slowest frequency falls to a third.
+  EXPECT_NEAR(rotary_frequencies(8, 10000, dynamic, 128)[3], plain[3] / 3, 1e-12);
+  const RotaryScaling longrope{.kind = RotaryScaling::Kind::longrope,
+                               .factor = 2,
+                               .original_context = 64,
+                               .short_factors = {1, 1, 2, 2},
+                               .long_factors = {1, 3, 3, 4}};
+  EXPECT_DOUBLE_EQ(rotary_frequencies(8, 10000, longrope, 64)[3], plain[3] / 2);
+  EXPECT_DOUBLE_EQ(rotary_frequencies(8, 10000, longrope, 65)[3], plain[3] / 4);
+  EXPECT_NEAR(longrope.growth(), std::sqrt(1 + std::log(2.0) / std::log(64.0)), 1e-12);
 }
 
 TEST(QkConvolution, ReachesBackByItsTapsWithinASequence) {

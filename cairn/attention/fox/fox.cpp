@@ -29,9 +29,10 @@ SoftmaxOptions read_options(const AttentionOptions& options, const AttentionGeom
     refuse("option position", "\"none\" or \"rope\": gates replace slopes", "alibi");
   if (parsed.qk_conv > 0) refuse("option qk_conv", "none in this room", "qk_conv");
   if (parsed.qk_norm) refuse("option qk_norm", "none in this room", "qk_norm");
-  // What is pruned is decided by norms, which yarn changes.
-  if (parsed.rope_scaling.kind == RotaryScaling::Kind::yarn)
-    refuse("option rope_scaling", "one that keeps norms", "yarn");
+  // What is pruned is decided by norms.
+  if (parsed.rope_scaling.kind == RotaryScaling::Kind::yarn ||
+      parsed.rope_scaling.kind == RotaryScaling::Kind::longrope)
+    refuse("option rope_scaling", "one that keeps norms", "yarn or longrope");
   return parsed;
 }
 
@@ -72,9 +73,7 @@ FoxAttention::FoxAttention(const AttentionOptions& options, const AttentionGeome
   const SoftmaxOptions parsed = read_options(options, geometry);
   if (const auto bias = options.values.find("gate_bias"); bias != options.values.end())
     gate_bias_ = real_option(kMaking, "gate_bias", bias->second, -100, 100);
-  if (parsed.position == PositionKind::rope)
-    rotary_.emplace(rotary_frequencies(geometry.head_dim, parsed.rope_theta, parsed.rope_scaling),
-                    context_length);
+  if (parsed.position == PositionKind::rope) rotary_.emplace(parsed.rotary_table(context_length));
   core_.softmax.geometry = geometry;
   if (geometry.scale == 0)
     core_.softmax.geometry.scale = 1.0F / std::sqrt(static_cast<float>(geometry.head_dim));

@@ -49,7 +49,8 @@ bool read_scaling(std::string_view doing, const std::string& key, const OptionVa
                   RotaryScaling& scaling) {
   using Kind = RotaryScaling::Kind;
   if (key == "rope_scaling") {
-    const std::vector<std::string> words = {"none", "linear", "ntk", "llama3", "yarn"};
+    const std::vector<std::string> words = {"none", "linear",  "ntk",     "llama3",
+                                            "yarn", "dynamic", "longrope"};
     const std::string word = word_option(doing, key, value, words);
     scaling.kind = static_cast<Kind>(std::find(words.begin(), words.end(), word) - words.begin());
   } else if (key == "rope_factor") {
@@ -66,27 +67,45 @@ bool read_scaling(std::string_view doing, const std::string& key, const OptionVa
     scaling.slow_turns = real_option(doing, key, value, 1e-6, 1e6);
   } else if (key == "rope_attention_factor") {
     scaling.attention_factor = real_option(doing, key, value, 1e-6, 1e6);
+  } else if (key == "rope_short_factors" || key == "rope_long_factors") {
+    const auto* numbers = std::get_if<std::vector<double>>(&value);
+    if (numbers == nullptr) refuse(doing, "option " + key, "an array of numbers", "another value");
+    for (const double number : *numbers) real_option(doing, key, number, 1e-6, 1e6);
+    (key == "rope_short_factors" ? scaling.short_factors : scaling.long_factors) = *numbers;
   } else {
     return false;
   }
   return true;
 }
 
-void check_together(std::string_view doing, const SoftmaxOptions& parsed,
-                    const AttentionGeometry& geometry) {
+void check_rotary(std::string_view doing, const SoftmaxOptions& parsed) {
+  using Kind = RotaryScaling::Kind;
+  const RotaryScaling& scaling = parsed.rope_scaling;
+  const size_t dim = parsed.rope_dim;
+  if (dim % 2 != 0)
+    refuse(doing, "head_dim or option rope_dim",
+           "an even number for position \"rope\" (or another position)", std::to_string(dim));
+  if ((scaling.kind == Kind::ntk || scaling.kind == Kind::dynamic) && dim < 4)
+    refuse(doing, "head_dim or option rope_dim", "4 or more for this rope_scaling",
+           std::to_string(dim));
+  if (!(scaling.high_turns > scaling.low_turns))
+    refuse(doing, "option rope_high_freq_factor",
+           "more than rope_low_freq_factor (" + std::to_string(scaling.low_turns) + ")",
+           std::to_string(scaling.high_turns));
+  if (scaling.kind != Kind::longrope) return;
+  if (!(scaling.original_context > 1))
+    refuse(doing, "option rope_original_context", "2 or more for rope_scaling \"longrope\"", "1");
+  for (const auto* factors : {&scaling.short_factors, &scaling.long_factors})
+    if (factors->size() != dim / 2)
+      refuse(doing, "options rope_short_factors and rope_long_factors",
+             std::to_string(dim / 2) + " numbers each, one for two rotated dimensions",
+             std::to_string(factors->size()));
+}
+
+void check_together(std::string_view doing, const SoftmaxOptions& parsed) {
   if (parsed.qk_norm && parsed.qk_conv > 0)
     refuse(doing, "option qk_norm", "false where qk_conv is not 0", "true");
-  if (parsed.position != PositionKind::rope) return;
-  if (geometry.head_dim % 2 != 0)
-    refuse(doing, "head_dim", "an even number for position \"rope\" (or another position)",
-           std::to_string(geometry.head_dim));
-  if (parsed.rope_scaling.kind == RotaryScaling::Kind::ntk && geometry.head_dim < 4)
-    refuse(doing, "head_dim", "4 or more for rope_scaling \"ntk\"",
-           std::to_string(geometry.head_dim));
-  if (!(parsed.rope_scaling.high_turns > parsed.rope_scaling.low_turns))
-    refuse(doing, "option rope_high_freq_factor",
-           "more than rope_low_freq_factor (" + std::to_string(parsed.rope_scaling.low_turns) + ")",
-           std::to_string(parsed.rope_scaling.high_turns));
+  if (parsed.position == PositionKind::rope) check_rotary(doing, parsed);
 }
 
 }  // namespace
@@ -124,7 +143,7 @@ std::string word_option(std::string_view doing, const std::string& key, const Op
 SoftmaxOptions read_softmax_options(std::string_view doing, const AttentionOptions& options,
                                     const AttentionGeometry& geometry, PositionKind position,
                                     const std::set<std::string>& others) {
-  SoftmaxOptions parsed{.position = position};
+  SoftmaxOptions parsed{.position = position, .rope_dim = geometry.head_dim};
   for (const auto& [key, value] : options.values) {
     if (others.count(key) > 0) continue;
     if (key == "position") {
@@ -134,6 +153,8 @@ SoftmaxOptions read_softmax_options(std::string_view doing, const AttentionOptio
                                           : PositionKind::none;
     } else if (key == "rope_theta") {
       parsed.rope_theta = real_option(doing, key, value, 1e-6, 1e18);
+    } else if (key == "rope_dim") {
+      parsed.rope_dim = whole_option(doing, key, value, 2, geometry.head_dim);
     } else if (key == "window") {
       parsed.window = whole_option(doing, key, value, 0, kMostTokens);
     } else if (key == "qk_conv") {
@@ -142,6 +163,7 @@ SoftmaxOptions read_softmax_options(std::string_view doing, const AttentionOptio
                !read_scaling(doing, key, value, parsed.rope_scaling)) {
       std::vector<std::string> known = {"position",
                                         "rope_theta",
+                                        "rope_dim",
                                         "rope_scaling",
                                         "rope_factor",
                                         "rope_low_freq_factor",
@@ -150,6 +172,8 @@ SoftmaxOptions read_softmax_options(std::string_view doing, const AttentionOptio
                                         "rope_beta_fast",
                                         "rope_beta_slow",
                                         "rope_attention_factor",
+                                        "rope_short_factors",
+                                        "rope_long_factors",
                                         "window",
                                         "qk_conv",
                                         "qk_norm",
@@ -159,8 +183,13 @@ SoftmaxOptions read_softmax_options(std::string_view doing, const AttentionOptio
       refuse(doing, "option " + key, listed(known, ""), key);
     }
   }
-  check_together(doing, parsed, geometry);
+  check_together(doing, parsed);
   return parsed;
+}
+
+RotaryTable SoftmaxOptions::rotary_table(size_t context) const {
+  return RotaryTable(rotary_frequencies(rope_dim, rope_theta, rope_scaling, context), context,
+                     rope_scaling.growth());
 }
 
 std::vector<double> alibi_slopes(size_t heads) {

@@ -14,7 +14,11 @@ enum class PositionKind { none, rope, alibi };
 struct SoftmaxOptions {
   PositionKind position = PositionKind::rope;
   double rope_theta = 10000;
+  size_t rope_dim = 0;  // of head_dim, from its start, that turn
   RotaryScaling rope_scaling;
+
+  // For contexts of `context` tokens.
+  RotaryTable rotary_table(size_t context) const;
   size_t window = 0;   // 0: no window
   size_t qk_conv = 0;  // taps; 0: no convolution
   bool qk_norm = false;

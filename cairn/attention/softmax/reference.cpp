@@ -12,14 +12,14 @@ namespace {
 
 using Reference = AttentionMechanism::Reference;
 
-// rows [tokens, heads, dim], turned in place by the angles of their positions and grown; direction
-// -1 gives the transpose.
-void rotate(std::vector<double>& rows, size_t heads, const RotaryTable& table,
+// rows [tokens, heads, dim], whose first table.dim() elements are turned in place by the angles of
+// their positions and grown; direction -1 gives the transpose.
+void rotate(std::vector<double>& rows, size_t heads, size_t dim, const RotaryTable& table,
             View1<const int32_t> positions, double direction) {
   const size_t half = table.dim() / 2;
   for (size_t token = 0; token < positions.size; ++token) {
     for (size_t head = 0; head < heads; ++head) {
-      double* row = rows.data() + (token * heads + head) * table.dim();
+      double* row = rows.data() + (token * heads + head) * dim;
       for (size_t i = 0; i < half; ++i) {
         const double angle = direction * positions[token] * table.frequencies()[i];
         const double x = row[i], y = row[i + half];
@@ -33,8 +33,9 @@ void rotate(std::vector<double>& rows, size_t heads, const RotaryTable& table,
 // Queries and keys of `in`.
 void rotate(Reference& in, const SoftmaxCore& core, const TokenLayout& layout, double direction) {
   if (core.rotary == nullptr) return;
-  rotate(in.q, core.geometry.heads, *core.rotary, layout.positions, direction);
-  rotate(in.k, core.geometry.kv_heads, *core.rotary, layout.positions, direction);
+  const AttentionGeometry& g = core.geometry;
+  rotate(in.q, g.heads, g.head_dim, *core.rotary, layout.positions, direction);
+  rotate(in.k, g.kv_heads, g.head_dim, *core.rotary, layout.positions, direction);
 }
 
 double dot(const double* a, const double* b, size_t n) {

@@ -63,9 +63,7 @@ SoftmaxAttention::SoftmaxAttention(const AttentionOptions& options,
   options_ = read_softmax_options(kMaking, options, geometry, PositionKind::rope);
   if (options_.position == PositionKind::alibi) slopes_ = alibi_slopes(geometry.heads);
   if (options_.position == PositionKind::rope)
-    rotary_.emplace(
-        rotary_frequencies(geometry.head_dim, options_.rope_theta, options_.rope_scaling),
-        context_length, options_.rope_scaling.growth());
+    rotary_.emplace(options_.rotary_table(context_length));
   core_.geometry = geometry;
   if (geometry.scale == 0)
     core_.geometry.scale = 1.0F / std::sqrt(static_cast<float>(geometry.head_dim));

@@ -8,11 +8,13 @@
 //               "alibi": scores fall by a slope of the head a token (Press et al. 2022,
 //               arXiv:2108.12409); "none"
 //   rope_theta  base of the rotary frequencies, 10000
-//   rope_scaling "none" (default), "linear", "ntk", "llama3" or "yarn" (see rotary.h), for reading
-//               further than the model was trained; rope_factor how much further, 1; for the last
-//               two rope_original_context, 8192; for llama3 rope_low_freq_factor, 1, and
-//               rope_high_freq_factor, 4; for yarn rope_beta_fast, 32, rope_beta_slow, 1, and
-//               rope_attention_factor, 1 + 0.1 ln(rope_factor)
+//   rope_dim    how many of a head's dimensions turn, from the first on, head_dim
+//   rope_scaling "none" (default), "linear", "ntk", "llama3", "yarn", "dynamic" or "longrope" (see
+//               rotary.h), for reading further than the model was trained; rope_factor how much
+//               further, 1; for the last four rope_original_context, 8192; for llama3
+//               rope_low_freq_factor, 1, and rope_high_freq_factor, 4; for yarn rope_beta_fast, 32,
+//               and rope_beta_slow, 1; for longrope rope_short_factors and rope_long_factors
+//               [rope_dim / 2]; for yarn and longrope rope_attention_factor, see rotary.h
 //   window      how many keys a query sees, its own included; 0 (default): all
 //   qk_conv     taps of a short causal convolution on queries and keys, see convolution.h; 0
 //               (default): none. Parameters q_conv1d.weight, k_conv1d.weight [channels, taps].
