@@ -33,11 +33,12 @@ void convert_rows(const ContentTensor& tensor, size_t first, size_t count, Block
     for (size_t i = chunk * grain; i < end; ++i) {
       const auto from = tensor.row(first + i);
       const auto target = to.subspan(i * row_bytes, row_bytes);
-      if (tensor.type == type) {
+      if (tensor.type == type && tensor.offset == 0) {
         std::copy(from.begin(), from.end(), target.begin());
         continue;
       }
       decode_blocks(tensor.type, from, {values.data(), cols});
+      for (float& value : values) value += static_cast<float>(tensor.offset);
       encode_blocks(type, {values.data(), cols}, target, importance);
     }
   });
@@ -121,32 +122,58 @@ Manifest write_gguf_model(const TensorContent& content, const Path& path, const 
 
 namespace {
 
-// Whether every value of an f32 tensor is one of `type`.
-bool fits(const GgufTensor& tensor, BlockType type) {
+// Whether every value of an f32 tensor, less `offset`, is one of `type`.
+bool fits(const GgufTensor& tensor, double offset, BlockType type) {
   const size_t count = tensor.bytes.size() / 4;
   std::vector<float> values(count), back(count);
   std::vector<std::byte> narrow(2 * count);
   decode_blocks(BlockType::f32, tensor.bytes, {values.data(), count});
-  for (const float value : values)
+  for (float& value : values) {
+    value -= static_cast<float>(offset);
     if (type == BlockType::f16 && !(value >= -65504 && value <= 65504)) return false;
+  }
   encode_blocks(type, {values.data(), count}, narrow);
   decode_blocks(type, narrow, {back.data(), count});
   return std::memcmp(values.data(), back.data(), 4 * count) == 0;
 }
 
 // The type that a tensor has in the folder; `matrices` is that of the embedding.
-BlockType hf_type(const GgufTensor& tensor, BlockType matrices, std::optional<DType> dtype) {
+BlockType hf_type(const GgufTensor& tensor, double offset, BlockType matrices,
+                  std::optional<DType> dtype) {
   if (dtype) return *block_type_of(*dtype);
   if (block_type_info(tensor.type).quantized) return BlockType::f32;
   const bool narrow = matrices == BlockType::f16 || matrices == BlockType::bf16;
-  if (tensor.type == BlockType::f32 && tensor.shape.size() == 1 && narrow && fits(tensor, matrices))
+  if (tensor.type == BlockType::f32 && tensor.shape.size() == 1 && narrow &&
+      fits(tensor, offset, matrices))
     return matrices;
   return tensor.type;
 }
 
+// A tensor of the folder, and where each of its rows lies in the file.
+struct HfTensor {
+  std::string name;
+  Shape shape;
+  size_t cols = 0;
+  std::vector<std::pair<const GgufName*, size_t>> rows;
+};
+
+std::vector<HfTensor> hf_tensors(const std::vector<GgufName>& names) {
+  std::vector<HfTensor> tensors;
+  for (const GgufName& name : names) {
+    if (tensors.empty() || tensors.back().name != name.hf) {
+      tensors.push_back({name.hf, name.hf_shape, name.cols(), {}});
+      tensors.back().rows.resize(element_count(name.hf_shape) / name.cols());
+    }
+    for (size_t row = 0; row < name.rows(); ++row)
+      tensors.back().rows[name.order.hf_row(row)] = {&name, row};
+  }
+  return tensors;
+}
+
 void write_description(const GgufArchive& archive, const ModelConfig& config, const Path& folder,
                        DType dtype) {
-  if (archive.find("tokenizer.ggml.model"))
+  const auto tokenizer = archive.find("tokenizer.ggml.model");
+  if (tokenizer && tokenizer->as_string() != "none")
     save_tokenizer(tokenizer_from_gguf(archive), folder);
   else
     log_warning("no tokenizer in " + archive.path().string() + ": the folder will have none");
@@ -163,36 +190,43 @@ Manifest write_hf_model(const Path& gguf, const Path& folder, std::optional<DTyp
   const ModelConfig config = read_gguf_config(archive);
   check_gguf_tensors(archive, config);
   const std::vector<GgufName> names = gguf_names(config);
+  const std::vector<HfTensor> tensors = hf_tensors(names);
   const BlockType matrices = archive.tensor("token_embd.weight").type;
   std::vector<TensorEntry> entries;
-  for (const GgufName& name : names)
-    entries.push_back({name.hf,
-                       *block_type_info(hf_type(archive.tensor(name.gguf), matrices, dtype)).dtype,
-                       name.shape});
+  for (const HfTensor& tensor : tensors) {
+    const auto type_of = [&](const auto& row) {
+      return hf_type(archive.tensor(row.first->gguf), row.first->offset, matrices, dtype);
+    };
+    const BlockType first = type_of(tensor.rows.front()), last = type_of(tensor.rows.back());
+    entries.push_back({tensor.name, *block_type_info(first == last ? first : BlockType::f32).dtype,
+                       tensor.shape});
+  }
   make_folders(folder);
   Manifest manifest;
   const auto source = [&](size_t index, ByteSink sink) {
-    const GgufTensor tensor = archive.tensor(names[index].gguf);
+    const HfTensor& tensor = tensors[index];
     const BlockType type = *block_type_of(entries[index].dtype);
-    const size_t cols = tensor.shape.back(), rows = element_count(tensor.shape) / cols;
-    const size_t from_bytes = block_row_bytes(tensor.type, cols);
-    std::vector<float> values(cols);
-    std::vector<std::byte> row(block_row_bytes(type, cols));
+    std::vector<float> values(tensor.cols);
+    std::vector<std::byte> row(block_row_bytes(type, tensor.cols));
     Hasher hasher;
-    for (size_t i = 0; i < rows; ++i) {
-      const size_t at = names[index].rotary ? gguf_row(i, config.head_dim) : i;
-      const auto from = tensor.bytes.subspan(at * from_bytes, from_bytes);
-      if (type == tensor.type) {
+    const GgufName* name = nullptr;
+    GgufTensor stored;
+    for (const auto& [of, at] : tensor.rows) {
+      if (of != name) stored = archive.tensor((name = of)->gguf);
+      const size_t from_bytes = block_row_bytes(stored.type, tensor.cols);
+      const auto from = stored.bytes.subspan(at * from_bytes, from_bytes);
+      if (type == stored.type && name->offset == 0) {
         std::copy(from.begin(), from.end(), row.begin());
       } else {
-        decode_blocks(tensor.type, from, {values.data(), cols});
-        encode_blocks(type, {values.data(), cols}, row);
+        decode_blocks(stored.type, from, {values.data(), tensor.cols});
+        for (float& value : values) value -= static_cast<float>(name->offset);
+        encode_blocks(type, {values.data(), tensor.cols}, row);
       }
       hasher.update(row.data(), row.size());
       sink(row.data(), row.size());
     }
-    note(manifest, names[index].hf, block_type_name(type), tensor.shape, rows * row.size(),
-         hasher.digest());
+    note(manifest, tensor.name, block_type_name(type), tensor.shape,
+         tensor.rows.size() * row.size(), hasher.digest());
   };
   for (const std::string& file : write_tensor_archive(folder, "model", entries, source))
     manifest.file_bytes += std::filesystem::file_size(folder / file);

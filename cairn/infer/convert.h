@@ -23,6 +23,7 @@
 #include "cairn/io/gguf.h"
 #include "cairn/io/safetensors.h"
 #include "cairn/model/config.h"
+#include "cairn/model/gguf.h"
 
 namespace cairn {
 
@@ -32,9 +33,13 @@ struct ContentTensor {
   BlockType type = BlockType::f32;
   Shape shape;                       // outermost first
   std::span<const std::byte> bytes;  // as the file holds it
-  size_t rotary_head = 0;  // not 0: the file's rows are in Hugging Face's order, heads of this size
+  // Of a tensor in a Hugging Face file: where its rows stand there, and what is added to its
+  // values.
+  RowOrder order;
+  double offset = 0;
 
-  size_t cols() const { return shape.back(); }
+  // As rows that move whole: of a vector whose elements change places, each is a row.
+  size_t cols() const { return order.rotary_head != 0 && shape.size() == 1 ? 1 : shape.back(); }
   size_t rows() const;
   // A row in GGUF's order.
   std::span<const std::byte> row(size_t index) const;
@@ -48,9 +53,9 @@ struct TensorContent {
   std::shared_ptr<const void> files;
 };
 
-// A GGUF file of any architecture, with all its metadata, or a Hugging Face folder of a Llama
-// model, with its tokenizer if tokenizer.json is there. Throws Error: data naming what is wrong or
-// cannot be said in GGUF.
+// A GGUF file of any architecture, with all its metadata, or a Hugging Face folder of a family that
+// GGUF knows, with its tokenizer if tokenizer.json is there. Throws Error: data naming what is
+// wrong or cannot be said in GGUF.
 TensorContent open_as_gguf(const Path& path);
 
 // Squares of activations, summed by column, for each tensor by its GGUF name.
@@ -84,7 +89,7 @@ Manifest write_gguf_model(const TensorContent& content, const Path& path, const 
                           const ImportanceMatrix& importance, ThreadTeam& team,
                           const ConvertProgress& progress = {});
 
-// Writes the Llama model of a GGUF file as a Hugging Face folder: config.json,
+// Writes the model of a GGUF file as a Hugging Face folder: config.json,
 // generation_config.json, model.safetensors and the tokenizer's files. Matrices of f32, f16 and
 // bf16 keep their type and bits unless `dtype` says another; quantised ones become `dtype`, or f32.
 Manifest write_hf_model(const Path& gguf, const Path& folder, std::optional<DType> dtype);

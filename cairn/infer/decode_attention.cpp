@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 
+#include "cairn/attention/rotary.h"
 #include "cairn/infer/attention_step.h"
 #include "cairn/infer/decode_walk.h"
 #include "cairn/infer/residual_step.h"
@@ -49,7 +50,7 @@ void DecodeProgram::Walk::prepare_queries(const Layer& layer, size_t kv_head, si
       std::copy_n(from, dim, row.data);
       if (plain.qk_norm) normalize_head(layer.q_gain, plain.norm_eps, row);
       if (plain.rotary != nullptr)
-        rotate_head(buffers_.turns[layer.turns][first + t].data, dim, row.data);
+        rotate_head(buffers_.turns[layer.turns][first + t].data, plain.rotary->dim(), row.data);
       for (float& value : row) value *= plain.scale * kLog2E;
     }
 }
@@ -63,7 +64,8 @@ void DecodeProgram::Walk::append_token(const Layer& layer, size_t kv_head, size_
   const View1<float> row = own_.row.slice(0, dim);
   std::copy_n(keys + kv_head * dim, dim, row.data);
   if (plain.qk_norm) normalize_head(layer.k_gain, plain.norm_eps, row);
-  if (plain.rotary != nullptr) rotate_head(buffers_.turns[layer.turns][token].data, dim, row.data);
+  if (plain.rotary != nullptr)
+    rotate_head(buffers_.turns[layer.turns][token].data, plain.rotary->dim(), row.data);
   const DType dtype = pass_.cache->shape().dtype;
   store_key(row.data, dim, slot, dtype, pass_.cache->keys(layer.cache_layer, kv_head, position));
   store_value(values + kv_head * geometry_.value_dim, geometry_.value_dim, slot, dtype,

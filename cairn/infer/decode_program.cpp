@@ -39,7 +39,7 @@ DecodeProgram::DecodeProgram(const DecoderWeights& weights, std::optional<BlockT
                              size_t context, ThreadTeam& team)
     : config_(weights.config),
       team_(team),
-      attention_(config_),
+      attention_(config_, context),
       final_gain_(gain_of(weights.final_norm, config_.norm_offset, 1 / config_.logits_divisor)),
       plan_(weights, type, team),
       buffers_(config_, attention_[0].geometry(), DecodePlan::kGatedRows, context,

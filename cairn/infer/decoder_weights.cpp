@@ -5,8 +5,10 @@
 #include <string>
 #include <utility>
 
+#include "cairn/base/error.h"
 #include "cairn/io/gguf.h"
 #include "cairn/kernels/blocks.h"
+#include "cairn/model/architecture.h"
 #include "cairn/model/decoder_layout.h"
 #include "cairn/model/gguf.h"
 
@@ -48,7 +50,18 @@ DecoderLayerWeights find_layer(const Finder& find, const AttentionMechanism& att
   return layer;
 }
 
+void refuse_experts(const ModelConfig& config) {
+  if (config.experts == 0) return;
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "preparing to decode",
+               .subject = "the model's MLP",
+               .expected = "a plain one",
+               .found = "a mixture of " + std::to_string(config.experts) + " experts",
+               .hint = "it can be trained, evaluated and converted"});
+}
+
 DecoderWeights find_all(const ModelConfig& config, const Finder& find) {
+  refuse_experts(config);
   const LayerAttention attention(config);
   DecoderWeights weights;
   weights.config = config;
@@ -89,23 +102,57 @@ DecoderWeights decoder_weights(Model&& model) {
   return weights;
 }
 
+namespace {
+
+// A parameter in a GGUF file: rows from `first` on of a tensor that may hold others too.
+struct Place {
+  GgufName name;
+  size_t first = 0;
+};
+
+std::map<std::string, Place> places_of(const ModelConfig& config) {
+  std::map<std::string, GgufName> names;
+  for (GgufName& name : gguf_names(config)) names.emplace(name.hf, name);
+  std::map<std::string, size_t> rows;
+  for (const ParameterSpec& spec : parameter_specs(config)) rows[spec.name] = spec.shape[0];
+  std::map<std::string, Place> places;
+  for (const StoredRows& stored : stored_tensors(config)) {
+    size_t first = 0;
+    for (const std::string& part : stored.parts) {
+      places.emplace(part, Place{names.at(stored.name), first});
+      first += rows.at(part);
+    }
+  }
+  return places;
+}
+
+}  // namespace
+
 DecoderWeights open_gguf_weights(const Path& path) {
   auto archive = std::make_shared<const GgufArchive>(path);
   const ModelConfig config = read_gguf_config(*archive);
   check_gguf_tensors(*archive, config);
-  std::map<std::string, GgufName> names;
-  for (GgufName& name : gguf_names(config)) names.emplace(name.hf, name);
+  refuse_experts(config);
+  const std::map<std::string, Place> places = places_of(config);
+  std::map<std::string, size_t> rows;
+  for (const ParameterSpec& spec : parameter_specs(config)) rows[spec.name] = spec.shape[0];
   Finder find;
-  find.matrix = [&](const std::string& hf) {
-    const GgufName& name = names.at(hf);
-    const GgufTensor tensor = archive->tensor(name.gguf);
-    return StoredMatrix{tensor.type, name.shape[0], name.shape[1], tensor.bytes.data(),
-                        name.rotary ? config.head_dim : 0};
+  find.matrix = [&](const std::string& parameter) {
+    const Place& place = places.at(parameter);
+    const GgufTensor tensor = archive->tensor(place.name.gguf);
+    const size_t cols = tensor.shape.back();
+    return StoredMatrix{tensor.type, rows.at(parameter), cols,
+                        tensor.bytes.data() + place.first * block_row_bytes(tensor.type, cols),
+                        place.name.order.rotary_head};
   };
-  find.vector = [&](const std::string& hf) {
-    const GgufTensor tensor = archive->tensor(names.at(hf).gguf);
-    std::vector<float> values(element_count(tensor.shape));
-    decode_blocks(tensor.type, tensor.bytes, {values.data(), values.size()});
+  find.vector = [&](const std::string& parameter) {
+    const GgufName& name = places.at(parameter).name;
+    const GgufTensor tensor = archive->tensor(name.gguf);
+    std::vector<float> stored(element_count(tensor.shape)), values(stored.size());
+    decode_blocks(tensor.type, tensor.bytes, {stored.data(), stored.size()});
+    const bool moves = name.cols() != tensor.shape.back();
+    for (size_t i = 0; i < values.size(); ++i)
+      values[moves ? name.order.hf_row(i) : i] = stored[i] - static_cast<float>(name.offset);
     return values;
   };
   DecoderWeights weights = find_all(config, find);

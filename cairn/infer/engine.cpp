@@ -15,7 +15,7 @@ namespace cairn {
 namespace {
 
 size_t checked_context(const ModelConfig& config, size_t wanted) {
-  if (wanted <= config.context_length) return wanted == 0 ? config.context_length : wanted;
+  if (wanted <= config.context_length) return wanted == 0 ? usual_context(config) : wanted;
   throw Error({.kind = ErrorKind::usage,
                .doing = "preparing to decode",
                .subject = "context",

@@ -35,7 +35,7 @@ struct EngineOptions {
   // Of keys and values: f32, f16 or bf16 (mechanisms with a cache of their own: f32 or bf16).
   // Empty: f16, and f32 where the mechanism has its own.
   std::optional<DType> cache;
-  size_t context = 0;  // tokens a session may hold; 0: the model's context length
+  size_t context = 0;  // tokens a session may hold; 0: usual_context() of the model
 };
 
 // One text being read and continued. Movable. Its engine must outlive it, and one call at a time

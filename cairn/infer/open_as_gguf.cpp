@@ -39,6 +39,7 @@ TensorContent open_gguf(const Path& path) {
   content.model.heads = read_size(*archive, name + ".attention.head_count", 1);
   content.model.kv_heads =
       read_size(*archive, name + ".attention.head_count_kv", content.model.heads);
+  content.model.experts = read_size(*archive, name + ".expert_count", 0);
   content.model.tied_head = !archive->find_tensor("output.weight");
   content.files = archive;
   return content;
@@ -60,32 +61,52 @@ void add_tokenizer(const Path& folder, const ModelConfig& config, GgufMetadata& 
   if (!std::filesystem::exists(folder / "tokenizer.json", ignored)) {
     log_warning("no tokenizer.json in " + folder.string() +
                 ": the GGUF file will have no tokenizer");
+    metadata.set_string("tokenizer.ggml.model", "none");
     return;
   }
   tokenizer_to_gguf(load_tokenizer(folder).spec(), config.vocab_size, metadata);
+}
+
+// A folder's files and the tables that GGUF has beside the weights.
+struct FolderFiles {
+  explicit FolderFiles(const Path& folder) : archive(folder) {}
+  TensorArchive archive;
+  std::vector<GgufTable> tables;
+};
+
+ContentTensor content_of(const TensorArchive& archive, const GgufName& name) {
+  const StoredTensor& stored = archive.find(name.hf);
+  if (stored.shape != name.hf_shape)
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "reading " + archive.path().string(),
+                 .subject = "tensor " + in_quotes(name.hf),
+                 .expected = to_string(name.hf_shape) + " (by config.json)",
+                 .found = to_string(stored.shape)});
+  return {name.gguf,  stored_type(archive, name.hf, stored), name.shape, stored.bytes, name.order,
+          name.offset};
 }
 
 TensorContent open_folder(const Path& folder) {
   const Path file = folder / "config.json";
   const Json document = read_json(file, uint64_t{1} << 24);
   ModelConfig config = read_model_config(JsonField(document, file.string()));
-  const auto archive = std::make_shared<const TensorArchive>(folder);
-  config.tie_embeddings = archive->tensors().count("lm_head.weight") == 0;
+  const auto files = std::make_shared<FolderFiles>(folder);
+  config.tie_embeddings = files->archive.tensors().count("lm_head.weight") == 0;
+  files->tables = gguf_tables(config);
   TensorContent content;
-  content.files = archive;
-  content.model = {config.layers, config.heads, config.kv_heads, config.tie_embeddings};
-  for (const GgufName& name : gguf_names(config)) {
-    const StoredTensor& stored = archive->find(name.hf);
-    if (stored.shape != name.shape)
-      throw Error({.kind = ErrorKind::data,
-                   .doing = "reading " + archive->path().string(),
-                   .subject = "tensor " + in_quotes(name.hf),
-                   .expected = to_string(name.shape) + " (by config.json)",
-                   .found = to_string(stored.shape)});
-    content.tensors.push_back({name.gguf, stored_type(*archive, name.hf, stored), name.shape,
-                               stored.bytes, name.rotary ? config.head_dim : 0});
-  }
-  content.metadata.set_string("general.architecture", "llama");
+  content.files = files;
+  content.model = {config.layers, config.heads, config.kv_heads, config.experts,
+                   config.tie_embeddings};
+  for (const GgufTable& table : files->tables)
+    content.tensors.push_back({table.name,
+                               BlockType::f32,
+                               Shape{table.values.size()},
+                               std::as_bytes(std::span(table.values)),
+                               {},
+                               0});
+  for (const GgufName& name : gguf_names(config))
+    content.tensors.push_back(content_of(files->archive, name));
+  write_gguf_config(config, content.metadata);
   content.metadata.set_string("general.type", "model");
   content.metadata.set_string("general.name",
                               std::filesystem::weakly_canonical(folder).filename().string());
@@ -103,8 +124,7 @@ size_t ContentTensor::rows() const {
 
 std::span<const std::byte> ContentTensor::row(size_t index) const {
   const size_t row_bytes = block_row_bytes(type, cols());
-  const size_t at = rotary_head == 0 ? index : hf_row(index, rotary_head);
-  return bytes.subspan(at * row_bytes, row_bytes);
+  return bytes.subspan(order.hf_row(index) * row_bytes, row_bytes);
 }
 
 TensorContent open_as_gguf(const Path& path) {

@@ -15,6 +15,7 @@ namespace {
 enum FileTypeId : uint32_t {
   kQ8_0 = 7,
   kQ2K = 10,
+  kQ3KS = 11,
   kQ3KM = 12,
   kQ3KL = 13,
   kQ4KS = 14,
@@ -30,7 +31,7 @@ constexpr std::array kFileTypes = {
     FileType{"q5_0", 8, BlockType::q5_0},       FileType{"q4_k_m", kQ4KM, BlockType::q4_k},
     FileType{"q4_k_s", kQ4KS, BlockType::q4_k}, FileType{"q4_1", 3, BlockType::q4_1},
     FileType{"q4_0", 2, BlockType::q4_0},       FileType{"q3_k_l", kQ3KL, BlockType::q3_k},
-    FileType{"q3_k_m", kQ3KM, BlockType::q3_k}, FileType{"q3_k_s", 11, BlockType::q3_k},
+    FileType{"q3_k_m", kQ3KM, BlockType::q3_k}, FileType{"q3_k_s", kQ3KS, BlockType::q3_k},
     FileType{"q2_k", kQ2K, BlockType::q2_k},
 };
 
@@ -57,7 +58,11 @@ bool gets_more_bits(size_t layer, size_t layers) {
   return layer < eighth || layer >= 7 * layers / 8 || (layer - eighth) % 3 == 2;
 }
 
+// Of eight experts the attention is so small a part that it costs little to keep it whole.
+constexpr size_t kFewExperts = 8;
+
 BlockType attention_value_type(const FileType& type, size_t layer, const MixModel& model) {
+  if (model.experts == kFewExperts) return BlockType::q8_0;
   switch (type.id) {
     case kQ2K:
       return model.heads / std::max<size_t>(1, model.kv_heads) >= 4 ? BlockType::q4_k
@@ -94,7 +99,12 @@ BlockType down_projection_type(const FileType& type, size_t layer, const MixMode
   }
 }
 
-BlockType attention_output_type(const FileType& type) {
+BlockType attention_output_type(const FileType& type, const MixModel& model) {
+  if (model.experts == kFewExperts) {
+    const bool below = type.id == kQ2K || type.id == kQ3KS || type.id == kQ3KM ||
+                       type.id == kQ4KS || type.id == kQ4KM;
+    return below ? BlockType::q5_k : type.base;
+  }
   if (type.id == kQ2K) return BlockType::q3_k;
   if (type.id == kQ3KM) return BlockType::q4_k;
   if (type.id == kQ3KL) return BlockType::q5_k;
@@ -174,7 +184,9 @@ std::optional<BlockType> mixed_type(const FileType& file_type, std::string_view 
   } else if (contains(name, "ffn_down")) {
     type = down_projection_type(file_type, layer, model);
   } else if (contains(name, "attn_output.weight")) {
-    type = attention_output_type(file_type);
+    type = attention_output_type(file_type, model);
+  } else if (contains(name, "attn_k.weight") && model.experts == kFewExperts) {
+    type = BlockType::q8_0;
   } else if (contains(name, "attn_qkv.weight")) {
     type = fused_attention_type(file_type);
   }

@@ -34,6 +34,7 @@ struct MixModel {
   size_t layers = 0;
   size_t heads = 1;
   size_t kv_heads = 1;
+  size_t experts = 0;
   bool tied_head = false;  // no output.weight: token_embd.weight is the head
 };
 

@@ -189,6 +189,7 @@ class GgufMetadata {
   void set_bool(std::string_view key, bool value);
   void set_string(std::string_view key, std::string_view value);
   void set_strings(std::string_view key, std::span<const std::string> values);
+  void set_bools(std::string_view key, const std::vector<bool>& values);
   void set_i32s(std::string_view key, std::span<const int32_t> values);
   void set_f32s(std::string_view key, std::span<const float> values);
   void set_u8s(std::string_view key, std::span<const uint8_t> values);

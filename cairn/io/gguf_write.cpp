@@ -102,6 +102,10 @@ void GgufMetadata::set_strings(std::string_view key, std::span<const std::string
   for (const std::string& value : values) append_string(text, value);
   set(key, std::move(text));
 }
+void GgufMetadata::set_bools(std::string_view key, const std::vector<bool>& values) {
+  const std::vector<uint8_t> bytes(values.begin(), values.end());
+  set(key, array_value(GgufKind::boolean, std::span(bytes)));
+}
 void GgufMetadata::set_i32s(std::string_view key, std::span<const int32_t> values) {
   set(key, array_value(GgufKind::i32, values));
 }

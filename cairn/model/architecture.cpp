@@ -11,9 +11,17 @@
 namespace cairn {
 namespace {
 
-const std::array<const Architecture*, 8> kRegistry = {
-    &kLlamaArchitecture, &kMistralArchitecture, &kGraniteArchitecture, &kQwen2Architecture,
-    &kQwen3Architecture, &kPhi3Architecture,    &kGemma3Architecture,  &kCairnArchitecture,
+const std::array<const Architecture*, 10> kRegistry = {
+    &kLlamaArchitecture,
+    &kMistralArchitecture,
+    &kGraniteArchitecture,
+    &kGraniteMoeArchitecture,
+    &kGraniteMoeSharedArchitecture,
+    &kQwen2Architecture,
+    &kQwen3Architecture,
+    &kPhi3Architecture,
+    &kGemma3Architecture,
+    &kCairnArchitecture,
 };
 
 [[noreturn]] void refuse_class(const JsonField& field, const std::string& found) {

@@ -36,9 +36,6 @@ struct Architecture {
 // their first part.
 std::vector<StoredRows> stored_tensors(const ModelConfig& config);
 
-// All architectures, in the order of the registry.
-std::span<const Architecture> architectures();
-
 // By ModelConfig::architecture; Error (usage) with the known names when there is none.
 const Architecture& find_architecture(std::string_view name);
 
@@ -55,6 +52,8 @@ Json write_generation_config(const ModelConfig& config);
 extern const Architecture kCairnArchitecture;
 extern const Architecture kGemma3Architecture;
 extern const Architecture kGraniteArchitecture;
+extern const Architecture kGraniteMoeArchitecture;
+extern const Architecture kGraniteMoeSharedArchitecture;
 extern const Architecture kLlamaArchitecture;
 extern const Architecture kMistralArchitecture;
 extern const Architecture kPhi3Architecture;

@@ -1,5 +1,6 @@
 #include "cairn/model/config.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "cairn/base/error.h"
@@ -30,6 +31,22 @@ void check_ids(const char* field, const std::vector<int32_t>& ids, size_t vocab_
   for (const int32_t id : ids)
     if (id < 0 || static_cast<size_t>(id) >= vocab_size)
       refuse(field, "a token below vocab_size " + std::to_string(vocab_size), std::to_string(id));
+}
+
+void check_experts(const ModelConfig& c) {
+  if (!(c.router_loss >= 0) || c.router_loss > 1e6)
+    refuse("router_loss", "a number of 0 or more", std::to_string(c.router_loss));
+  if (c.experts == 0) {
+    if (c.experts_per_token != 0 || c.shared_intermediate_size != 0)
+      refuse("experts", "1 or more, where experts_per_token or a shared one is given", "0");
+    return;
+  }
+  check_size("experts", c.experts, 4096);
+  check_size("experts_per_token", c.experts_per_token, c.experts);
+  if (c.shared_intermediate_size != 0)
+    check_size("shared_intermediate_size", c.shared_intermediate_size, size_t{1} << 22);
+  if (c.mlp_bias) refuse("mlp_bias", "false where there are experts", "true");
+  if (c.post_norms) refuse("post_norms", "false where there are experts", "true");
 }
 
 }  // namespace
@@ -74,6 +91,7 @@ void check_config(const ModelConfig& c) {
   if (!std::isfinite(c.attention_scale) || c.attention_scale < 0)
     refuse("attention_scale", "a positive number, or 0 for 1/sqrt(head_dim)",
            std::to_string(c.attention_scale));
+  check_experts(c);
   if (!c.local_layers.empty() && c.local_layers.size() != c.layers)
     refuse("local_layers", std::to_string(c.layers) + " entries (layers), or none",
            std::to_string(c.local_layers.size()));
@@ -97,26 +115,43 @@ size_t parameter_count(const ModelConfig& config) {
 
 namespace {
 
-std::unique_ptr<AttentionMechanism> sized(const AttentionOptions& options, const ModelConfig& c) {
+std::unique_ptr<AttentionMechanism> sized(const AttentionOptions& options, const ModelConfig& c,
+                                          size_t context) {
   const AttentionGeometry geometry{.hidden_size = c.hidden_size,
                                    .heads = c.heads,
                                    .kv_heads = c.kv_heads,
                                    .head_dim = c.head_dim,
                                    .value_dim = c.head_dim,
                                    .scale = static_cast<float>(c.attention_scale)};
-  return make_attention(options, geometry, c.context_length);
+  return make_attention(options, geometry, context);
 }
 
 }  // namespace
 
 std::unique_ptr<AttentionMechanism> make_attention(const ModelConfig& config) {
-  return sized(config.attention, config);
+  return sized(config.attention, config, config.context_length);
 }
 
-LayerAttention::LayerAttention(const ModelConfig& config)
-    : everywhere_(make_attention(config)), local_layers_(config.local_layers) {
+size_t usual_context(const ModelConfig& config) {
+  const auto kind = config.attention.values.find("rope_scaling");
+  const auto original = config.attention.values.find("rope_original_context");
+  if (kind == config.attention.values.end() || original == config.attention.values.end() ||
+      (kind->second != OptionValue(std::string("dynamic")) &&
+       kind->second != OptionValue(std::string("longrope"))))
+    return config.context_length;
+  double tokens = 0;
+  if (const auto* number = std::get_if<double>(&original->second)) tokens = *number;
+  if (const auto* whole = std::get_if<int64_t>(&original->second))
+    tokens = static_cast<double>(*whole);
+  return std::min(config.context_length, static_cast<size_t>(std::max(tokens, 1.0)));
+}
+
+LayerAttention::LayerAttention(const ModelConfig& config, size_t context)
+    : local_layers_(config.local_layers) {
+  if (context == 0) context = config.context_length;
+  everywhere_ = sized(config.attention, config, context);
   if (local_layers_.empty()) return;
-  local_ = sized(config.local_attention, config);
+  local_ = sized(config.local_attention, config, context);
   if (local_->parameters() != everywhere_->parameters())
     refuse("local_attention", "the parameters of attention", "others");
 }
@@ -130,8 +165,14 @@ double training_flops_per_token(const ModelConfig& config, size_t sequence_lengt
   // embedding multiplies nothing.
   double multiplied = static_cast<double>(config.vocab_size * config.hidden_size);
   for (const ParameterSpec& spec : parameter_specs(config))
-    if (spec.group == ParameterGroup::matrix)
-      multiplied += static_cast<double>(element_count(spec.shape));
+    if (spec.group == ParameterGroup::matrix) {
+      // Of a stack of experts, each token passes through its own.
+      const bool stack = spec.shape.size() == 3;
+      multiplied += static_cast<double>(element_count(spec.shape)) *
+                    (stack ? static_cast<double>(config.experts_per_token) /
+                                 static_cast<double>(config.experts)
+                           : 1.0);
+    }
   const double context = static_cast<double>(sequence_length) / 2;
   const LayerAttention mechanisms(config);
   double attention = 0;

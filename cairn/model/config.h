@@ -18,15 +18,18 @@ namespace cairn {
 // A pre-norm decoder over tokens, in the words of its families:
 //   x = embedding_multiplier * E[token]
 //   x += residual_multiplier * post(Wo attention(norm(x)))
-//   x += residual_multiplier * post(Wdown(act(Wgate h) * Wup h)), h = norm(x)
+//   x += residual_multiplier * post(mlp(norm(x))),  mlp(h) = Wdown(act(Wgate h) * Wup h)
 //   logits = (E or head) norm(x) / logits_divisor
 // where post is RMSNorm when post_norms is set and nothing otherwise, a norm multiplies by
-// norm_offset + its weight, and projections have biases where the flags say so.
+// norm_offset + its weight, and projections have biases where the flags say so. With experts, the
+// MLP is a mixture (Shazeer et al. 2017, arXiv:1701.06538): of E of them, a router r takes the k of
+// the highest r_e . h for each token, and
+//   mlp(h) = sum over them of softmax_e(r . h) mlp_e(h)  [+ mlp_shared(h)]
 struct ModelConfig {
   std::string architecture = "llama";
   size_t vocab_size = 0;
   size_t hidden_size = 0;
-  size_t intermediate_size = 0;
+  size_t intermediate_size = 0;  // of the MLP, or of each expert
   size_t layers = 0;
   size_t heads = 0;
   size_t kv_heads = 0;
@@ -49,6 +52,12 @@ struct ModelConfig {
   bool qkv_bias = false;
   bool output_bias = false;  // of Wo
   bool mlp_bias = false;
+
+  size_t experts = 0;                   // of each layer; 0: a plain MLP
+  size_t experts_per_token = 0;         // chosen by the router
+  size_t shared_intermediate_size = 0;  // of one more expert that every token takes; 0: none
+  // Weight of the load-balancing loss in training, see nn/moe.h.
+  double router_loss = 0;
 
   std::vector<int32_t> bos_ids;  // at most one is used
   std::vector<int32_t> eos_ids;
@@ -76,10 +85,15 @@ size_t parameter_count(const ModelConfig& config);
 // The mechanism that `config` names for all layers, sized for it.
 std::unique_ptr<AttentionMechanism> make_attention(const ModelConfig& config);
 
-// The mechanism of each layer: one, or two where some layers are local.
+// The tokens that a text may have unless someone asks for more: the model's context, or the
+// original one where rotary positions change once texts are longer.
+size_t usual_context(const ModelConfig& config);
+
+// The mechanism of each layer: one, or two where some layers are local; for texts of at most
+// `context` tokens, 0: the model's context length.
 class LayerAttention {
  public:
-  explicit LayerAttention(const ModelConfig& config);
+  explicit LayerAttention(const ModelConfig& config, size_t context = 0);
   const AttentionMechanism& operator[](size_t layer) const;
 
  private:

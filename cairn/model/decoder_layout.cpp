@@ -43,6 +43,21 @@ void add_attention(Specs& specs, const ModelConfig& c, const LayerNames& names,
   specs.vector(names.attention_post_norm, c.hidden_size, 1 - c.norm_offset);
 }
 
+void add_experts(Specs& specs, const ModelConfig& c, const LayerNames& names, double std,
+                 double end_std) {
+  const auto stack = [&](const std::string& name, size_t out, size_t in, double start) {
+    specs.add(name, {c.experts, out, in}, {Initializer::Kind::normal, start},
+              ParameterGroup::matrix);
+  };
+  specs.vector(names.mlp_norm, c.hidden_size, 1 - c.norm_offset);
+  specs.matrix(names.router, c.experts, c.hidden_size, std);
+  stack(names.experts_gate_up, 2 * c.intermediate_size, c.hidden_size, std);
+  stack(names.experts_down, c.hidden_size, c.intermediate_size, end_std);
+  specs.matrix(names.shared_gate_up, 2 * c.shared_intermediate_size, c.hidden_size, std);
+  specs.matrix(names.shared_down, c.hidden_size, c.shared_intermediate_size, end_std);
+  specs.vector(names.mlp_post_norm, c.hidden_size, 1 - c.norm_offset);
+}
+
 void add_mlp(Specs& specs, const ModelConfig& c, const LayerNames& names, double std,
              double end_std) {
   specs.vector(names.mlp_norm, c.hidden_size, 1 - c.norm_offset);
@@ -78,6 +93,15 @@ LayerNames layer_names(const ModelConfig& config, size_t layer) {
   projection(names.attention + "k_proj", config.qkv_bias, names.k, names.k_bias);
   projection(names.attention + "v_proj", config.qkv_bias, names.v, names.v_bias);
   projection(names.attention + "o_proj", config.output_bias, names.o, names.o_bias);
+  if (config.experts > 0) {
+    names.router = prefix + "block_sparse_moe.router.layer.weight";
+    names.experts_gate_up = prefix + "block_sparse_moe.input_linear.weight";
+    names.experts_down = prefix + "block_sparse_moe.output_linear.weight";
+    if (config.shared_intermediate_size == 0) return names;
+    names.shared_gate_up = prefix + "shared_mlp.input_linear.weight";
+    names.shared_down = prefix + "shared_mlp.output_linear.weight";
+    return names;
+  }
   projection(prefix + "mlp.gate_proj", config.mlp_bias, names.gate, names.gate_bias);
   projection(prefix + "mlp.up_proj", config.mlp_bias, names.up, names.up_bias);
   projection(prefix + "mlp.down_proj", config.mlp_bias, names.down, names.down_bias);
@@ -95,7 +119,10 @@ std::vector<ParameterSpec> decoder_parameters(const ModelConfig& c,
   for (size_t layer = 0; layer < c.layers; ++layer) {
     const LayerNames names = layer_names(c, layer);
     add_attention(specs, c, names, extras, std, end_std);
-    add_mlp(specs, c, names, std, end_std);
+    if (c.experts > 0)
+      add_experts(specs, c, names, std, end_std);
+    else
+      add_mlp(specs, c, names, std, end_std);
   }
   specs.vector(kFinalNormName, c.hidden_size, 1 - c.norm_offset);
   if (!c.tie_embeddings) specs.embedding(kHeadName, c.vocab_size, c.hidden_size, std);

@@ -26,6 +26,11 @@ struct LayerNames {
   std::string gate, up;                             // [intermediate_size, hidden_size]
   std::string gate_bias, up_bias;                   // [intermediate_size]
   std::string down, down_bias;                      // [hidden_size, intermediate_size]
+  // In place of the last six, where there are experts.
+  std::string router;                       // [experts, hidden_size]
+  std::string experts_gate_up;              // [experts, 2 * intermediate_size, hidden_size]
+  std::string experts_down;                 // [experts, hidden_size, intermediate_size]
+  std::string shared_gate_up, shared_down;  // [2 * shared, hidden_size], [hidden_size, shared]
 };
 LayerNames layer_names(const ModelConfig& config, size_t layer);
 

@@ -2,6 +2,7 @@
 
 #include "cairn/base/error.h"
 #include "cairn/model/decoder_layout.h"
+#include "cairn/nn/moe.h"
 
 namespace cairn {
 
@@ -32,6 +33,8 @@ struct LayerRecording {
   const ModelConfig& config;
   const WeightTable& weights;
   LayerNames names;
+  size_t number;
+  std::shared_ptr<RouterCounts> counts;  // of models with experts
 
   NormOptions norm() const {
     return {static_cast<float>(config.rms_norm_eps), static_cast<float>(config.norm_offset)};
@@ -77,6 +80,23 @@ Value attention_branch(const LayerRecording& layer, const AttentionMechanism& me
   return end_branch(layer, hidden, mixed, names.o, names.o_bias, names.attention_post_norm);
 }
 
+// The experts' sum and the shared one's join the residual stream each for itself.
+Value expert_branch(const LayerRecording& layer, const TokenInputs& inputs, Value hidden) {
+  const LayerNames& names = layer.names;
+  const ModelConfig& c = layer.config;
+  const Value x = rms_norm(layer.recorder, hidden, layer.weights[names.mlp_norm], layer.norm());
+  const MoeOptions options{c.gate, c.experts, c.experts_per_token, c.router_loss};
+  const MoeWeights weights{layer.weights[names.router], layer.weights[names.experts_gate_up],
+                           layer.weights[names.experts_down]};
+  const Value mixed =
+      mixture_of_experts(layer.recorder, options, inputs, layer.counts, layer.number, x, weights);
+  hidden = residual(layer.recorder, hidden, mixed, static_cast<float>(c.residual_multiplier));
+  if (names.shared_gate_up.empty()) return hidden;
+  const Value gate_up = linear(layer.recorder, x, {layer.weights[names.shared_gate_up]});
+  return end_branch(layer, hidden, gated_unit(layer.recorder, c.gate, gate_up), names.shared_down,
+                    "", "");
+}
+
 Value mlp_branch(const LayerRecording& layer, Value hidden) {
   const LayerNames& names = layer.names;
   const Value x = rms_norm(layer.recorder, hidden, layer.weights[names.mlp_norm], layer.norm());
@@ -94,11 +114,12 @@ void record_decoder(Recorder& recorder, const ModelConfig& config, const WeightT
   recorder.label = "embedding";
   Value hidden =
       embedding(recorder, inputs, table, static_cast<float>(config.embedding_multiplier));
+  const auto counts = std::make_shared<RouterCounts>(config.layers, config.experts);
   for (size_t i = 0; i < config.layers; ++i) {
-    const LayerRecording layer{recorder, config, weights, layer_names(config, i)};
+    const LayerRecording layer{recorder, config, weights, layer_names(config, i), i, counts};
     recorder.label = "layer " + std::to_string(i);
     hidden = attention_branch(layer, mechanisms[i], inputs, hidden);
-    hidden = mlp_branch(layer, hidden);
+    hidden = config.experts > 0 ? expert_branch(layer, inputs, hidden) : mlp_branch(layer, hidden);
   }
   recorder.label = "final";
   const NormOptions last{static_cast<float>(config.rms_norm_eps),

@@ -17,6 +17,14 @@ DType compute_type(Precision precision) {
                                                                           : DType::f32;
 }
 
+// What positions are made for: any text of the model, but only those of the run where positions
+// depend on how long these are.
+size_t longest_text(const ModelConfig& config, const TrainingShape& shape) {
+  return usual_context(config) == config.context_length
+             ? config.context_length
+             : std::min(shape.length, config.context_length);
+}
+
 }  // namespace
 
 size_t Batch::target_count() const {
@@ -29,7 +37,7 @@ struct LanguageModel::Implementation {
                  float* gradients)
       : config(c),
         shape(s),
-        mechanisms(c),
+        mechanisms(c, longest_text(c, s)),
         products(threads),
         tape(s.sequences * s.length, threads) {
     check_shape_of_run();

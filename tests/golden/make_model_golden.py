@@ -4,8 +4,9 @@ Hugging Face transformers gives for them.
 
 Needs torch and transformers; the tests need only what this leaves behind, a folder a model with
 config.json, model.safetensors and expected.safetensors: tokens [n], logits [n, vocab_size], and
-gradients [tensors, 3] of the summed cross-entropy of each next token. Of a gradient g, for the
-tensors in the order of their names: its norm, g . w with the weights w, and g . cos(0, 1, 2, ...).
+gradients [tensors, 3] of the summed cross-entropy of each next token (and of the load-balancing loss,
+once a token, where the model has one). Of a gradient g, for the tensors in the order of their names:
+its norm, g . w with the weights w, and g . cos(0, 1, 2, ...).
 
   python tests/golden/make_model_golden.py [NAME...]
 """
@@ -40,6 +41,14 @@ LLAMA3 = dict(
 )
 YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32)
 
+GRANITE = dict(
+    embedding_multiplier=3.0,
+    attention_multiplier=0.25,
+    residual_multiplier=0.4,
+    logits_scaling=2.0,
+    tie_word_embeddings=True,
+)
+
 # Name: class, and what differs from SIZES. Each turns on everything that its family can have.
 MODELS = {
     "llama": ("Llama", dict(tie_word_embeddings=True, rms_norm_eps=1e-5)),
@@ -59,20 +68,47 @@ MODELS = {
         dict(rope_parameters=dict(rope_type="linear", rope_theta=10000.0, factor=2.0)),
     ),
     "llama-yarn": ("Llama", dict(rope_parameters=YARN)),
-    "mistral": ("Mistral", dict(sliding_window=8, head_dim=8)),
-    "granite": (
-        "Granite",
+    "llama-dynamic": (
+        "Llama",
         dict(
-            embedding_multiplier=3.0,
-            attention_multiplier=0.25,
-            residual_multiplier=0.4,
-            logits_scaling=2.0,
-            tie_word_embeddings=True,
+            rope_parameters=dict(rope_type="dynamic", rope_theta=10000.0, factor=4.0),
+            max_position_embeddings=32,
         ),
     ),
+    "mistral": ("Mistral", dict(sliding_window=8, head_dim=8)),
+    "granite": ("Granite", GRANITE),
     "qwen2": ("Qwen2", dict(use_sliding_window=True, sliding_window=8, max_window_layers=1)),
     "qwen3": ("Qwen3", dict(head_dim=16, attention_bias=True, tie_word_embeddings=True)),
     "phi3": ("Phi3", dict(pad_token_id=0, sliding_window=None)),
+    "phi3-longrope": (
+        "Phi3",
+        dict(
+            pad_token_id=0,
+            sliding_window=None,
+            num_attention_heads=3,
+            num_key_value_heads=1,
+            original_max_position_embeddings=32,
+            rope_parameters=dict(
+                rope_type="longrope",
+                rope_theta=10000.0,
+                partial_rotary_factor=0.5,
+                short_factor=[1.0, 1.25],
+                long_factor=[1.5, 3.0],
+            ),
+        ),
+    ),
+    "granitemoe": ("GraniteMoe", dict(num_local_experts=6, num_experts_per_tok=3, **GRANITE)),
+    "granitemoeshared": (
+        "GraniteMoeShared",
+        dict(
+            num_local_experts=5,
+            num_experts_per_tok=2,
+            shared_intermediate_size=28,
+            output_router_logits=True,
+            router_aux_loss_coef=0.5,
+            **GRANITE,
+        ),
+    ),
     "gemma3": (
         "Gemma3",
         dict(
@@ -92,7 +128,7 @@ def random_model(family: str, options: dict, seed: int):
     """A model whose weights are large enough that every part of it shows in the logits."""
     torch.manual_seed(seed)
     config = getattr(transformers, CONFIGS.get(family, family + "Config"))(
-        attn_implementation="eager", **{**SIZES, **options}
+        attn_implementation="eager", experts_implementation="eager", **{**SIZES, **options}
     )
     model = getattr(transformers, family + "ForCausalLM")(config).float().eval()
     with torch.no_grad():
@@ -102,16 +138,30 @@ def random_model(family: str, options: dict, seed: int):
             elif "embed" in name or "lm_head" in name:
                 parameter.normal_(0.0, 0.5)
             else:
-                parameter.normal_(0.0, 1.5 / parameter.shape[1] ** 0.5)
+                parameter.normal_(0.0, 1.5 / parameter.shape[-1] ** 0.5)
     return model
+
+
+def stored_name(name: str) -> str:
+    """Files keep the names that stacks of experts had before transformers 5."""
+    for new, old in [
+        ("experts.gate_up_proj", "input_linear.weight"),
+        ("experts.down_proj", "output_linear.weight"),
+        ("moe.router.weight", "moe.router.layer.weight"),
+    ]:
+        name = name.replace(new, old)
+    return name
 
 
 def gradient_marks(model, tokens) -> torch.Tensor:
     model.zero_grad()
-    logits = model(tokens[None]).logits[0]
-    torch.nn.functional.cross_entropy(logits[:-1], tokens[1:], reduction="sum").backward()
+    output = model(tokens[None])
+    loss = torch.nn.functional.cross_entropy(output.logits[0, :-1], tokens[1:], reduction="sum")
+    if getattr(output, "aux_loss", None) is not None:
+        loss = loss + model.router_aux_loss_coef * output.aux_loss * (len(tokens) - 1)
+    loss.backward()
     marks = []
-    for _, parameter in sorted(model.named_parameters()):
+    for _, parameter in sorted((stored_name(name), p) for name, p in model.named_parameters()):
         gradient = parameter.grad.flatten()
         wave = torch.cos(torch.arange(len(gradient), dtype=torch.float64))
         marks.append([gradient.norm(), gradient @ parameter.detach().flatten(), gradient @ wave])

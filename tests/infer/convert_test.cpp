@@ -5,13 +5,16 @@
 
 #include <array>
 #include <cmath>
+#include <cstring>
 
+#include "cairn/infer/engine.h"
 #include "cairn/model/gguf.h"
 #include "cairn/model/model.h"
 #include "cairn/text/bpe_trainer.h"
 #include "cairn/text/tokenizer_json.h"
 #include "tests/infer/model_files.h"
 #include "tests/support/files.h"
+#include "tests/support/golden.h"
 
 namespace cairn {
 namespace {
@@ -190,6 +193,58 @@ TEST_F(Convert, ADiskThatFillsLeavesNoFile) {
   EXPECT_THROW(write_gguf_model(content, folder_ / "m.gguf", nullptr, {}, team_), Error);
   EXPECT_EQ(folder_.files(), 0U);
 }
+
+// What Hugging Face transformers says of each family (tests/golden/make_model_golden.py) must come
+// out of the GGUF file too, and of the folder made from that.
+class ConvertFamily : public testing::TestWithParam<const char*> {
+ protected:
+  static void expect_golden_logits(const Path& model) {
+    const TensorArchive archive(golden_folder() / "models" / GetParam() / "expected.safetensors");
+    const auto stored = [&](const char* name) { return archive.find(name).bytes; };
+    std::vector<int32_t> tokens(stored("tokens").size() / 4);
+    std::memcpy(tokens.data(), stored("tokens").data(), 4 * tokens.size());
+    ThreadTeam team(1);
+    Engine engine(open_decoder_weights(model), team,
+                  {.cache = DType::f32, .context = tokens.size()});
+    const size_t vocab = engine.config().vocab_size;
+    std::vector<float> logits(tokens.size() * vocab), expected(logits.size());
+    std::memcpy(expected.data(), stored("logits").data(), 4 * expected.size());
+    Session session = engine.start();
+    session.append(tokens, {logits.data(), tokens.size(), vocab});
+    for (size_t i = 0; i < logits.size(); ++i) ASSERT_NEAR(logits[i], expected[i], 1e-4) << i;
+  }
+};
+
+TEST_P(ConvertFamily, KeepsItsLogitsToGgufAndBack) {
+  const TempFolder folder;
+  ThreadTeam team(1);
+  const Path from = golden_folder() / "models" / GetParam();
+  write_gguf_model(open_as_gguf(from), folder / "m.gguf", nullptr, {}, team);
+  write_hf_model(folder / "m.gguf", folder / "back", {});
+  const bool decodes = load_model(from).config().experts == 0;
+  for (const char* copy : {"m.gguf", "back"}) {
+    if (decodes) expect_golden_logits(folder / copy);
+    Model expected = load_model(from), found = load_model(folder / copy);
+    EXPECT_EQ(found.config().architecture, expected.config().architecture);
+    for (const Parameter& parameter : expected.parameters()) {
+      const View1<float> a = expected.values(parameter), b = found.values(parameter);
+      for (size_t i = 0; i < a.size; ++i) ASSERT_NEAR(a[i], b[i], 2e-7) << parameter.spec.name;
+    }
+  }
+  const TensorArchive before(from), after(folder / "back");
+  for (const auto& [name, tensor] : before.tensors()) {
+    if (name.find("norm") != std::string::npos) continue;  // Gemma's are rounded where 1 is added
+    EXPECT_TRUE(std::equal(tensor.bytes.begin(), tensor.bytes.end(), after.find(name).bytes.begin(),
+                           after.find(name).bytes.end()))
+        << name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, ConvertFamily,
+                         testing::Values("llama", "llama-untied", "llama-biases", "llama-linear",
+                                         "llama-yarn", "mistral", "granite", "granitemoe",
+                                         "granitemoeshared", "qwen2", "qwen3", "phi3",
+                                         "phi3-longrope", "gemma3"));
 
 }  // namespace
 }  // namespace cairn

@@ -56,7 +56,7 @@ TEST_P(EngineGolden, LogitsAreThoseOfTransformers) {
   const auto tokens = stored<int32_t>(archive, "tokens");
   const auto expected = stored<float>(archive, "logits");
   ThreadTeam team(2, true);
-  Engine engine(load_model(folder), team, kExact);
+  Engine engine(load_model(folder), team, {.cache = DType::f32, .context = tokens.size()});
   EXPECT_LE(largest_difference(all_logits(engine, tokens), expected), 1e-4);
   Session session = engine.start();
   const size_t vocab = engine.config().vocab_size;
@@ -69,8 +69,19 @@ TEST_P(EngineGolden, LogitsAreThoseOfTransformers) {
 
 INSTANTIATE_TEST_SUITE_P(Families, EngineGolden,
                          testing::Values("llama", "llama-untied", "llama-biases", "llama-linear",
-                                         "llama-yarn", "mistral", "granite", "qwen2", "qwen3",
-                                         "phi3", "gemma3"));
+                                         "llama-yarn", "llama-dynamic", "mistral", "granite",
+                                         "qwen2", "qwen3", "phi3", "phi3-longrope", "gemma3"));
+
+TEST(Engine, RefusesMixturesOfExpertsByName) {
+  ThreadTeam team(1);
+  const Model model = load_model(golden_folder() / "models" / "granitemoe");
+  try {
+    Engine engine(model, team, kExact);
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("experts"), std::string::npos) << error.what();
+  }
+}
 
 // The losses of nn's forward pass, one target at a time, against the engine's logits.
 TEST(Engine, AgreesWithTheTrainingForward) {

@@ -24,11 +24,21 @@ Model tiny_model(bool tied) {
   return model;
 }
 
+std::vector<size_t> hf_rows(const RowOrder& order, size_t count) {
+  std::vector<size_t> rows;
+  for (size_t row = 0; row < count; ++row) rows.push_back(order.hf_row(row));
+  return rows;
+}
+
 TEST(GgufNames, RowsOfRotatedPairsStandSideBySide) {
-  std::vector<size_t> order;
-  for (size_t row = 0; row < 8; ++row) order.push_back(gguf_row(row, 4));
-  EXPECT_THAT(order, ElementsAre(0, 2, 1, 3, 4, 6, 5, 7));
-  for (size_t row = 0; row < 192; ++row) EXPECT_EQ(hf_row(gguf_row(row, 64), 64), row);
+  const RowOrder order{.rotary_head = 64};
+  EXPECT_THAT(hf_rows({.rotary_head = 4}, 8), ElementsAre(0, 2, 1, 3, 4, 6, 5, 7));
+  for (size_t row = 0; row < 192; ++row) EXPECT_EQ(order.hf_row(gguf_row(row, 64)), row);
+}
+
+TEST(GgufNames, GatesAndUpsOfExpertsAreHalvesOfTheirRows) {
+  EXPECT_THAT(hf_rows({.group = 2, .stride = 4, .first = 0}, 4), ElementsAre(0, 1, 4, 5));
+  EXPECT_THAT(hf_rows({.group = 2, .stride = 4, .first = 2}, 4), ElementsAre(2, 3, 6, 7));
 }
 
 TEST(GgufNames, FollowTheModelsOrderAndMarkRotatedTensors) {
@@ -42,10 +52,23 @@ TEST(GgufNames, FollowTheModelsOrderAndMarkRotatedTensors) {
     EXPECT_FALSE(name.gguf.empty()) << name.hf;
     const bool rotary =
         name.hf.find("q_proj") != std::string::npos || name.hf.find("k_proj") != std::string::npos;
-    EXPECT_EQ(name.rotary, rotary) << name.hf;
+    EXPECT_EQ(name.order.rotary_head != 0, rotary) << name.hf;
   }
+}
+
+TEST(GgufConfig, RefusesToWriteWhatGgufCannotSay) {
+  GgufMetadata metadata;
+  ModelConfig nowhere = tiny_config();
+  nowhere.attention.values = {{"position", std::string("none")}};
+  EXPECT_THROW(write_gguf_config(nowhere, metadata), Error);
+  ModelConfig dynamic = tiny_config();
+  dynamic.attention.values = {{"rope_theta", 10000.0},
+                              {"rope_scaling", std::string("dynamic")},
+                              {"rope_factor", 2.0},
+                              {"rope_original_context", 16.0}};
+  EXPECT_THROW(write_gguf_config(dynamic, metadata), Error);
   ModelConfig other = tiny_config();
-  other.attention.values = {{"position", std::string("none")}};
+  other.attention.mechanism = "path";
   EXPECT_THROW(gguf_names(other), Error);
 }
 
@@ -114,17 +137,18 @@ TEST(GgufModel, RefusesByNameWhatItDoesNotSupport) {
     std::string words;
   };
   const std::vector<Case> cases = {
-      {[](auto& m) { m.set_string("general.architecture", "qwen2"); }, "qwen2"},
+      {[](auto& m) { m.set_string("general.architecture", "mamba"); }, "mamba"},
+      {[](auto& m) { m.set_string("general.architecture", "qwen2"); }, "qwen2.embedding_length"},
       {[](auto& m) { m.set_string("general.type", "adapter"); }, "adapter"},
       {[](auto& m) { m.set_u32("llama.expert_count", 8); }, "experts"},
-      {[](auto& m) { m.set_u32("llama.attention.sliding_window", 64); }, "sliding windows"},
+      {[](auto& m) { m.set_f32("llama.final_logit_softcapping", 30); }, "soft caps"},
       {[](auto& m) { m.set_f32("llama.logit_scale", 8); }, "llama.logit_scale"},
       {[](auto& m) {
-         m.set_string("llama.rope.scaling.type", "linear");
+         m.set_string("llama.rope.scaling.type", "spiral");
          m.set_f32("llama.rope.scaling.factor", 4);
        },
        "scaled rotary"},
-      {[](auto& m) { m.set_u32("llama.rope.dimension_count", 2); }, "rope.dimension_count"},
+      {[](auto& m) { m.set_u32("llama.rope.dimension_count", 3); }, "rope.dimension_count"},
       {[](auto& m) { m.set_u32("llama.attention.value_length", 8); }, "value_length"},
       {[](auto& m) {
          m.set_i32s("llama.feed_forward_length", std::vector<int32_t>{20, 24});

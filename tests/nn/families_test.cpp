@@ -92,8 +92,9 @@ TEST_P(Family, LossAndGradientsAreThoseOfTransformers) {
 
 INSTANTIATE_TEST_SUITE_P(Families, Family,
                          testing::Values("llama", "llama-untied", "llama-biases", "llama-linear",
-                                         "llama-yarn", "mistral", "granite", "qwen2", "qwen3",
-                                         "phi3", "gemma3"));
+                                         "llama-yarn", "llama-dynamic", "mistral", "granite",
+                                         "granitemoe", "granitemoeshared", "qwen2", "qwen3", "phi3",
+                                         "phi3-longrope", "gemma3"));
 
 }  // namespace
 }  // namespace cairn

@@ -16,17 +16,22 @@ constexpr std::array<std::string_view, 1> kClasses = {"CairnForCausalLM"};
 struct Features {
   std::vector<std::pair<const char*, double*>> numbers;
   std::vector<std::pair<const char*, bool*>> flags;
+  std::vector<std::pair<const char*, size_t*>> sizes;
 };
 Features features_of(ModelConfig& c) {
   return {.numbers = {{"attention_scale", &c.attention_scale},
                       {"embedding_multiplier", &c.embedding_multiplier},
                       {"residual_multiplier", &c.residual_multiplier},
                       {"logits_divisor", &c.logits_divisor},
-                      {"norm_offset", &c.norm_offset}},
+                      {"norm_offset", &c.norm_offset},
+                      {"router_loss", &c.router_loss}},
           .flags = {{"post_norms", &c.post_norms},
                     {"qkv_bias", &c.qkv_bias},
                     {"output_bias", &c.output_bias},
-                    {"mlp_bias", &c.mlp_bias}}};
+                    {"mlp_bias", &c.mlp_bias}},
+          .sizes = {{"experts", &c.experts},
+                    {"experts_per_token", &c.experts_per_token},
+                    {"shared_intermediate_size", &c.shared_intermediate_size}}};
 }
 
 OptionValue read_option(const JsonField& field) {
@@ -71,6 +76,7 @@ ModelConfig read_cairn(const JsonField& config) {
   const Features features = features_of(c);
   for (const auto& [name, value] : features.numbers) *value = read_number(config, name, *value);
   for (const auto& [name, value] : features.flags) *value = read_flag(config, name, *value);
+  for (const auto& [name, value] : features.sizes) *value = read_size(config, name, *value);
   c.attention = read_mechanism(config.member("attention"));
   c.local_layers = read_layer_types(config, c.layers);
   if (!c.local_layers.empty()) c.local_attention = read_mechanism(config.member("local_attention"));
@@ -89,6 +95,8 @@ Json write_cairn(const ModelConfig& written, DType dtype) {
       config[features.numbers[i].first] = *features.numbers[i].second;
   for (const auto& [name, value] : features.flags)
     if (*value) config[name] = true;
+  for (const auto& [name, value] : features.sizes)
+    if (*value != 0) config[name] = *value;
   config["attention"] = write_mechanism(c.attention);
   if (!c.local_layers.empty()) {
     config["layer_types"] = write_layer_types(c);
@@ -99,7 +107,7 @@ Json write_cairn(const ModelConfig& written, DType dtype) {
 
 bool is_plain_decoder(const ModelConfig& c) {
   return c.attention_scale == 0 && c.embedding_multiplier == 1 && c.residual_multiplier == 1 &&
-         c.logits_divisor == 1 && c.norm_offset == 0 && !c.post_norms;
+         c.logits_divisor == 1 && c.norm_offset == 0 && !c.post_norms && c.experts == 0;
 }
 
 Json take_window(AttentionOptions& options) {

@@ -1,9 +1,7 @@
 #include "cairn/model/architectures/decoder_json.h"
 
 #include <array>
-#include <cmath>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <utility>
 
 namespace cairn {
@@ -11,58 +9,6 @@ namespace {
 
 constexpr const char* kSliding = "sliding_attention";
 constexpr const char* kFull = "full_attention";
-
-// A number of a "rope_scaling" object and the option that keeps it.
-struct RopeNumber {
-  const char* key;
-  const char* option;
-};
-// The kinds of scaled rotary positions, with the numbers of each.
-struct RopeKind {
-  const char* name;
-  std::vector<RopeNumber> required, optional;
-};
-
-const std::vector<RopeKind>& rope_kinds() {
-  static const std::vector<RopeKind> kinds = {
-      {"linear", {{"factor", "rope_factor"}}, {}},
-      {"llama3",
-       {{"factor", "rope_factor"},
-        {"low_freq_factor", "rope_low_freq_factor"},
-        {"high_freq_factor", "rope_high_freq_factor"},
-        {"original_max_position_embeddings", "rope_original_context"}},
-       {}},
-      {"yarn",
-       {{"factor", "rope_factor"}, {"original_max_position_embeddings", "rope_original_context"}},
-       {{"beta_fast", "rope_beta_fast"},
-        {"beta_slow", "rope_beta_slow"},
-        {"attention_factor", "rope_attention_factor"}}},
-  };
-  return kinds;
-}
-
-void read_scaling(const JsonField& rope, AttentionOptions& options) {
-  const auto type = rope.find("rope_type") ? rope.find("rope_type") : rope.find("type");
-  if (!type) {
-    if (rope.has("factor")) rope.fail("a \"rope_type\" beside \"factor\"");
-    return;
-  }
-  const std::string name = type->as_string();
-  if (name == "default") return;
-  std::string known = "default";
-  for (const RopeKind& kind : rope_kinds()) {
-    known += std::string(", ") + kind.name;
-    if (name != kind.name) continue;
-    options.values["rope_scaling"] = name;
-    for (const RopeNumber& number : kind.required)
-      options.values[number.option] = rope.member(number.key).as_number();
-    for (const RopeNumber& number : kind.optional)
-      if (const auto field = rope.find(number.key))
-        options.values[number.option] = field->as_number();
-    return;
-  }
-  type->fail("one of " + known, "other scaled rotary positions are not supported");
-}
 
 int32_t read_id(const JsonField& field) {
   return static_cast<int32_t>(field.as_integer(0, INT32_MAX));
@@ -83,76 +29,7 @@ Json one_or_list(const std::vector<int32_t>& ids) {
   return ids;
 }
 
-// A number that a file wrote as an integer is written as one again.
-Json number_of(const OptionValue& value) {
-  Json result;
-  std::visit([&](const auto& held) { result = held; }, value);
-  if (result.is_number_float() && std::trunc(result.get<double>()) == result.get<double>() &&
-      std::abs(result.get<double>()) < 1e15)
-    return static_cast<int64_t>(result.get<double>());
-  return result;
-}
-
-bool is_number(const OptionValue& value) {
-  return std::holds_alternative<double>(value) || std::holds_alternative<int64_t>(value);
-}
-
-// The "rope_scaling" object of options whose keys beyond rope_theta are `rest`.
-bool write_scaling(const AttentionOptions& options, std::set<std::string> rest, Json& config) {
-  const auto scaling = options.values.find("rope_scaling");
-  const auto* name =
-      scaling == options.values.end() ? nullptr : std::get_if<std::string>(&scaling->second);
-  if (name == nullptr) return false;
-  for (const RopeKind& kind : rope_kinds()) {
-    if (*name != kind.name) continue;
-    Json object = {{"rope_type", *name}};
-    rest.erase("rope_scaling");
-    for (const auto* numbers : {&kind.required, &kind.optional})
-      for (const RopeNumber& number : *numbers) {
-        const auto value = options.values.find(number.option);
-        if (value == options.values.end()) continue;
-        if (!is_number(value->second)) return false;
-        object[number.key] = number_of(value->second);
-        rest.erase(number.option);
-      }
-    if (!rest.empty()) return false;
-    config["rope_scaling"] = std::move(object);
-    return true;
-  }
-  return false;
-}
-
 }  // namespace
-
-AttentionOptions read_rope(const JsonField& config, double default_theta) {
-  AttentionOptions options;
-  if (const auto scaling = config.find("rope_scaling")) read_scaling(*scaling, options);
-  std::optional<JsonField> theta = config.find("rope_theta");
-  if (const auto parameters = config.find("rope_parameters")) {
-    for (const char* kind : {kFull, kSliding})
-      if (parameters->has(kind))
-        parameters->member(kind).fail("one set of rotary positions for all layers");
-    read_scaling(*parameters, options);
-    if (const auto part = parameters->find("partial_rotary_factor"); part && part->as_number() != 1)
-      part->fail("1", "partial rotary positions are not supported");
-    if (const auto inner = parameters->find("rope_theta")) theta = inner;
-  }
-  const double value = theta ? theta->as_number() : default_theta;
-  if (!(value > 0)) theta->fail("a positive number");
-  options.values["rope_theta"] = value;
-  return options;
-}
-
-bool write_rope(const AttentionOptions& options, Json& config) {
-  if (options.mechanism != "softmax") return false;
-  const auto theta = options.values.find("rope_theta");
-  if (theta == options.values.end() || !std::holds_alternative<double>(theta->second)) return false;
-  config["rope_theta"] = std::get<double>(theta->second);
-  std::set<std::string> rest;
-  for (const auto& [key, value] : options.values)
-    if (key != "rope_theta") rest.insert(key);
-  return rest.empty() || write_scaling(options, std::move(rest), config);
-}
 
 void require_absent(const JsonField& config, const char* key) {
   if (const auto field = config.find(key))
@@ -218,8 +95,6 @@ ModelConfig read_decoder(const JsonField& config, const DecoderDefaults& default
   if (config.has("text_config"))
     config.member("text_config").fail("a text model", "multimodal models are not supported");
   require_absent(config, "quantization_config");
-  if (const auto part = config.find("partial_rotary_factor"); part && part->as_number() != 1)
-    part->fail("1", "partial rotary positions are not supported");
   ModelConfig c;
   c.vocab_size = config.member("vocab_size").as_positive();
   c.hidden_size = config.member("hidden_size").as_positive();

@@ -27,11 +27,15 @@ ModelConfig read_decoder(const JsonField& config, const DecoderDefaults& default
 Json write_decoder(const ModelConfig& config, std::string_view class_name, std::string_view type,
                    DType dtype);
 
-// Rotary positions: "rope_theta" and "rope_scaling", or "rope_parameters" as newer files have it,
-// into options of softmax attention.
-AttentionOptions read_rope(const JsonField& config, double default_theta);
+// Rotary positions into options of softmax attention: "rope_theta" and "rope_scaling", or
+// "rope_parameters" as newer files have it. The context of `c` becomes what the kind of scaling
+// reaches.
+AttentionOptions read_rope(const JsonField& config, ModelConfig& c, double default_theta);
+// The same of one "rope_parameters" object.
+AttentionOptions read_rope_parameters(const JsonField& rope, const JsonField& config,
+                                      ModelConfig& c, double default_theta);
 // Adds them to `config`; false when `options` say more than those keys can.
-bool write_rope(const AttentionOptions& options, Json& config);
+bool write_rope(const AttentionOptions& options, const ModelConfig& c, Json& config);
 
 // Throws the field's error unless it is absent, null or one of the values that change nothing.
 void require_absent(const JsonField& config, const char* key);

@@ -27,11 +27,14 @@ void normalise_heads(AttentionOptions& options, double eps) {
 void read_positions(const JsonField& config, ModelConfig& c) {
   const auto parameters = config.find("rope_parameters");
   if (parameters && parameters->has("full_attention")) {
-    c.attention = read_rope(parameters->member("full_attention"), kGlobalTheta);
-    c.local_attention = read_rope(parameters->member("sliding_attention"), kLocalTheta);
+    const auto read = [&](const char* kind, double theta) {
+      return read_rope_parameters(parameters->member(kind), config, c, theta);
+    };
+    c.attention = read("full_attention", kGlobalTheta);
+    c.local_attention = read("sliding_attention", kLocalTheta);
     return;
   }
-  c.attention = read_rope(config, kGlobalTheta);
+  c.attention = read_rope(config, c, kGlobalTheta);
   c.local_attention.values["rope_theta"] = read_number(config, "rope_local_base_freq", kLocalTheta);
 }
 
@@ -82,9 +85,10 @@ Json write_gemma3(const ModelConfig& c, DType dtype) {
   const bool normed = take_norms(global) && take_norms(local);
   Json local_rope;
   const bool fits = normed && c.norm_offset == 1 && c.post_norms && c.residual_multiplier == 1 &&
-                    c.logits_divisor == 1 && !c.qkv_bias && !c.output_bias && !c.mlp_bias &&
+                    c.logits_divisor == 1 && c.experts == 0 && !c.qkv_bias && !c.output_bias &&
+                    !c.mlp_bias &&
                     c.embedding_multiplier == std::sqrt(static_cast<double>(c.hidden_size));
-  if (!fits || !write_rope(global, config) || !write_rope(local, local_rope) ||
+  if (!fits || !write_rope(global, c, config) || !write_rope(local, c, local_rope) ||
       local_rope.size() != 1)
     return write_cairn(c, dtype);
   config["rope_local_base_freq"] = local_rope["rope_theta"];

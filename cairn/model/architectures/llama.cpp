@@ -20,7 +20,7 @@ ModelConfig read_llama(const JsonField& config) {
   c.gate = read_gate(config, Gate::silu);
   c.qkv_bias = c.output_bias = read_flag(config, "attention_bias", false);
   c.mlp_bias = read_flag(config, "mlp_bias", false);
-  c.attention = read_rope(config, 10000);
+  c.attention = read_rope(config, c, 10000);
   return c;
 }
 
@@ -33,7 +33,7 @@ Json write_llama(const ModelConfig& c, DType dtype) {
   Json config = write_decoder(c, kLlamaClasses[0], "llama", dtype);
   config["attention_bias"] = c.qkv_bias;
   config["mlp_bias"] = c.mlp_bias;
-  if (is_plain(c) && write_rope(c.attention, config)) return config;
+  if (is_plain(c) && write_rope(c.attention, c, config)) return config;
   return write_cairn(c, dtype);
 }
 
@@ -41,7 +41,7 @@ ModelConfig read_mistral(const JsonField& config) {
   ModelConfig c = read_decoder(config, {.context_length = 131072});
   c.architecture = "mistral";
   c.gate = read_gate(config, Gate::silu);
-  c.attention = read_rope(config, 10000);
+  c.attention = read_rope(config, c, 10000);
   if (const auto window = config.find("sliding_window"))
     c.attention.values["window"] = static_cast<int64_t>(window->as_positive());
   return c;
@@ -51,7 +51,7 @@ Json write_mistral(const ModelConfig& c, DType dtype) {
   Json config = write_decoder(c, kMistralClasses[0], "mistral", dtype);
   AttentionOptions rope = c.attention;
   config["sliding_window"] = take_window(rope);
-  if (is_plain(c) && !c.qkv_bias && !c.mlp_bias && write_rope(rope, config)) return config;
+  if (is_plain(c) && !c.qkv_bias && !c.mlp_bias && write_rope(rope, c, config)) return config;
   return write_cairn(c, dtype);
 }
 

@@ -17,7 +17,7 @@ ModelConfig read_phi3(const JsonField& config) {
   ModelConfig c = read_decoder(config, {.rms_norm_eps = 1e-5, .context_length = 4096});
   c.architecture = "phi3";
   c.gate = read_gate(config, Gate::silu);
-  c.attention = read_rope(config, 10000);
+  c.attention = read_rope(config, c, 10000);
   // transformers masks keys that lie sliding_window or more back.
   if (const auto window = config.find("sliding_window");
       window && window->as_positive() < c.context_length)
@@ -32,7 +32,7 @@ Json write_phi3(const ModelConfig& c, DType dtype) {
   config["attention_bias"] = false;
   const bool fits =
       is_plain_decoder(c) && !c.qkv_bias && !c.output_bias && !c.mlp_bias && c.local_layers.empty();
-  if (fits && write_rope(rope, config)) return config;
+  if (fits && write_rope(rope, c, config)) return config;
   return write_cairn(c, dtype);
 }
 

@@ -45,7 +45,7 @@ ModelConfig read_qwen2(const JsonField& config) {
   c.architecture = "qwen2";
   c.gate = read_gate(config, Gate::silu);
   c.qkv_bias = true;
-  c.attention = read_rope(config, 10000);
+  c.attention = read_rope(config, c, 10000);
   read_windows(config, c);
   return c;
 }
@@ -53,7 +53,7 @@ ModelConfig read_qwen2(const JsonField& config) {
 Json write_qwen2(const ModelConfig& c, DType dtype) {
   Json config = write_decoder(c, kQwen2Classes[0], "qwen2", dtype);
   const bool fits = is_plain_decoder(c) && c.qkv_bias && !c.output_bias && !c.mlp_bias;
-  if (fits && write_windows(c, config) && write_rope(c.attention, config)) return config;
+  if (fits && write_windows(c, config) && write_rope(c.attention, c, config)) return config;
   return write_cairn(c, dtype);
 }
 
@@ -63,7 +63,7 @@ ModelConfig read_qwen3(const JsonField& config) {
   if (!config.has("head_dim")) c.head_dim = 128;  // whatever hidden_size / heads would be
   c.gate = read_gate(config, Gate::silu);
   c.qkv_bias = c.output_bias = read_flag(config, "attention_bias", false);
-  c.attention = read_rope(config, 10000);
+  c.attention = read_rope(config, c, 10000);
   c.attention.values["qk_norm"] = true;
   c.attention.values["qk_norm_eps"] = c.rms_norm_eps;
   read_windows(config, c);
@@ -76,7 +76,7 @@ Json write_qwen3(const ModelConfig& c, DType dtype) {
   AttentionOptions rope = c.attention;
   const bool normed = rope.values.erase("qk_norm") == 1 && rope.values.erase("qk_norm_eps") == 1;
   const bool fits = normed && is_plain_decoder(c) && c.qkv_bias == c.output_bias && !c.mlp_bias;
-  if (fits && write_windows(c, config) && write_rope(rope, config)) return config;
+  if (fits && write_windows(c, config) && write_rope(rope, c, config)) return config;
   return write_cairn(c, dtype);
 }
 
