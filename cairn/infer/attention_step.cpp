@@ -35,6 +35,13 @@ HWY_INLINE void store_one(float value, f16* to) {
 // Vectors of positions in flight: with four queries 16 sums where there are 32 registers.
 constexpr size_t kPositionVectors = HWY_TARGET == HWY_AVX3 ? 4 : 2;
 
+// Asks for `bytes` of memory from byte `at` on.
+HWY_INLINE void fetch(const void* data, size_t at, size_t bytes) {
+  if (data == nullptr) return;
+  const auto* from = static_cast<const char*>(data) + at;
+  for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line);
+}
+
 // scores[q][64] of Q queries at the V vectors of positions from slot `at` on.
 template <size_t Q, size_t V, class T>
 HWY_INLINE void score_vectors(const CachedChunk& chunk, const ChunkQuery* queries, size_t at,
@@ -50,6 +57,8 @@ HWY_INLINE void score_vectors(const CachedChunk& chunk, const ChunkQuery* querie
   for (size_t q = 0; q < Q; ++q)
     for (size_t v = 0; v < V; ++v) sums[q][v] = hn::Zero(d);
   for (size_t i = 0; i < n; ++i) {
+    // As many passes over the dimensions as there are groups of V vectors: each asks for its share.
+    fetch(chunk.next_keys, (at * n + i * V * lanes) * sizeof(T), V * lanes * sizeof(T));
     FloatVector k[V];
     for (size_t v = 0; v < V; ++v) k[v] = load(d, from[v] + i * PagedCache::kTile);
     for (size_t q = 0; q < Q; ++q) {
@@ -106,6 +115,7 @@ HWY_INLINE void sum_values(const CachedChunk& chunk, const ChunkQuery* queries, 
     for (size_t v = 0; v < V; ++v) sums[q][v] = hn::Zero(d);
   const T* values = static_cast<const T*>(chunk.values) + column;
   for (size_t j = begin; j < end; ++j) {
+    fetch(chunk.next_values, (j * n + column) * sizeof(T), V * lanes * sizeof(T));
     FloatVector row[V];
     for (size_t v = 0; v < V; ++v) row[v] = load(d, values + j * n + v * lanes);
     for (size_t q = 0; q < Q; ++q) {
@@ -145,9 +155,12 @@ void attend_queries(const CachedChunk& chunk, const ChunkQuery* queries) {
 }
 
 template <class T>
-void attend_type(const CachedChunk& chunk, const ChunkQuery* queries, size_t count) {
+void attend_type(CachedChunk chunk, const ChunkQuery* queries, size_t count) {
   size_t q = 0;
-  for (; q + 4 <= count; q += 4) attend_queries<4, T>(chunk, queries + q);
+  for (; q + 4 <= count; q += 4) {
+    attend_queries<4, T>(chunk, queries + q);
+    chunk.next_keys = chunk.next_values = nullptr;  // asked for once
+  }
   if (count - q == 3) return attend_queries<3, T>(chunk, queries + q);
   if (count - q == 2) return attend_queries<2, T>(chunk, queries + q);
   if (count - q == 1) return attend_queries<1, T>(chunk, queries + q);

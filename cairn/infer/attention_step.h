@@ -18,6 +18,9 @@
 namespace cairn {
 
 inline constexpr size_t kAttentionChunk = 64;  // positions; a multiple of a page's tiles
+// Chunks of a span. Parts are merged within spans first, then the spans: a long text has few spans
+// that threads must read of one another, a short one enough chunks for all threads.
+inline constexpr size_t kSpanChunks = 8;
 
 // Floats of what one query has of one chunk: the unnormalised output [value_dim], then the maximum
 // and the sum of its weights.
@@ -39,6 +42,10 @@ struct CachedChunk {
   const void* values = nullptr;  // [64][value_dim]
   size_t head_dim = 0;
   size_t value_dim = 0;
+  // Those of the chunk that will be read next, asked for meanwhile: tiles are too short for the
+  // processor to see where the memory goes on. Null: nothing is asked for.
+  const void* next_keys = nullptr;
+  const void* next_values = nullptr;
 };
 
 void attend_chunk(const CachedChunk& chunk, const ChunkQuery* queries, size_t count);

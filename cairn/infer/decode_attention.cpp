@@ -77,53 +77,105 @@ void DecodeProgram::Walk::attend(const Layer& layer) {
   attend_many(layer);
 }
 
+bool DecodeProgram::Walk::by_spans(const Layer& layer) const {
+  const size_t keys = pass_.position + tokens_ - first_key(layer, pass_.position);
+  return keys > kSpanChunks * kAttentionChunk;
+}
+
 // The keys of all heads, one after another, are cut into as many shares as there are threads; a
-// chunk goes to the share that holds its middle. Whoever takes the chunk with a new position stores
-// it: nobody else reads that chunk of that head in this pass.
+// chunk, or a span of a long text, goes to the share that holds its middle. Whoever takes the chunk
+// with a new position stores it: nobody else reads that chunk of that head in this pass.
 void DecodeProgram::Walk::attend_few(const Layer& layer) {
   const size_t begin = first_key(layer, pass_.position), end = pass_.position + tokens_;
-  const size_t span = end - begin, all = span * geometry_.kv_heads;
+  const size_t keys = end - begin, all = keys * geometry_.kv_heads;
+  const bool spans = by_spans(layer);
+  const size_t step = spans ? kSpanChunks : 1, unit = step * kAttentionChunk;
   for (size_t head = 0; head < geometry_.kv_heads; ++head) {
     bool ready = false;
-    for (size_t c = begin / kAttentionChunk; c * kAttentionChunk < end; ++c) {
-      const size_t low = c * kAttentionChunk;
-      const size_t from = std::max(low, begin), to = std::min(low + kAttentionChunk, end);
-      if ((head * span + (from + to) / 2 - begin) * threads_ / all != thread_) continue;
+    for (size_t u = begin / unit; u * unit < end; ++u) {
+      const size_t from = std::max(u * unit, begin), to = std::min((u + 1) * unit, end);
+      if ((head * keys + (from + to) / 2 - begin) * threads_ / all != thread_) continue;
       if (!ready) prepare_queries(layer, head, 0, tokens_);
       ready = true;
       for (size_t p = std::max(from, pass_.position); p < to; ++p)
         append_token(layer, head, p - pass_.position);
-      std::array<ChunkQuery, kMostQueries> queries;
-      size_t count = 0;
-      const CachedChunk chunk = chunk_at(layer, head, c);
-      for (size_t row = 0; row < tokens_ * group_; ++row) {
-        const size_t position = pass_.position + row / group_;
-        const size_t first = std::max(from, first_key(layer, position));
-        if (position < low || first >= to) continue;
-        const size_t query = (row / group_) * geometry_.heads + head * group_ + row % group_;
-        queries[count++] = {own_.queries[row].data, first - low, std::min(position + 1, to) - low,
-                            buffers_.parts[query * buffers_.chunks + c].data};
-        if (count < kMostQueries) continue;
-        attend_chunk(chunk, queries.data(), count);
-        count = 0;
-      }
-      attend_chunk(chunk, queries.data(), count);
+      attend_unit(layer, head, u * step, step, spans);
     }
   }
 }
 
+// Chunks [first, first + count) of a key head; what they leave of each query goes to the pass's
+// parts, one by one or, `merged`, all to the place of the first.
+void DecodeProgram::Walk::attend_unit(const Layer& layer, size_t kv_head, size_t first,
+                                      size_t count, bool merged) {
+  const size_t begin = first_key(layer, pass_.position), end = pass_.position + tokens_;
+  const size_t rows = tokens_ * group_, size = attention_part_size(geometry_.value_dim);
+  const auto place = [&](size_t row, size_t c) {
+    const size_t query = row / group_ * geometry_.heads + kv_head * group_ + row % group_;
+    return buffers_.parts[query * buffers_.chunks + c].data;
+  };
+  for (size_t c = std::max(first, begin / kAttentionChunk);
+       c < first + count && c * kAttentionChunk < end; ++c) {
+    attend_rows(layer, kv_head, 0, rows, c);
+    for (size_t row = 0; row < rows; ++row) {
+      const size_t position = pass_.position + row / group_;
+      const size_t starts = first_key(layer, position) / kAttentionChunk;
+      if (c < starts || c * kAttentionChunk > position) continue;
+      float* to = place(row, merged ? first : c);
+      if (!merged || c == std::max(first, starts))
+        std::copy_n(own_.parts[row].data, size, to);
+      else
+        merge_part(own_.parts[row].data, geometry_.value_dim, to);
+    }
+  }
+}
+
+// Rows of own_.queries, those of tokens from `first` on, against chunk c: their parts in
+// own_.parts.
+void DecodeProgram::Walk::attend_rows(const Layer& layer, size_t kv_head, size_t first, size_t rows,
+                                      size_t c) {
+  const size_t low = c * kAttentionChunk, end = pass_.position + tokens_;
+  CachedChunk chunk = chunk_at(layer, kv_head, c);
+  if (few() && low + kAttentionChunk < end) {
+    const CachedChunk next = chunk_at(layer, kv_head, c + 1);
+    chunk.next_keys = next.keys;
+    chunk.next_values = next.values;
+  }
+  std::array<ChunkQuery, kMostQueries> queries;
+  size_t waiting = 0;
+  for (size_t row = 0; row < rows; ++row) {
+    const size_t position = pass_.position + first + row / group_;
+    const size_t visible = first_key(layer, position);
+    if (position < low || visible >= low + kAttentionChunk) continue;
+    queries[waiting++] = {own_.queries[row].data, std::max(low, visible) - low,
+                          std::min(position + 1 - low, kAttentionChunk), own_.parts[row].data};
+    if (waiting < kMostQueries) continue;
+    attend_chunk(chunk, queries.data(), waiting);
+    waiting = 0;
+  }
+  attend_chunk(chunk, queries.data(), waiting);
+}
+
+// Parts of a query in the order of its chunks: within spans, then the spans.
 void DecodeProgram::Walk::combine_few(const Layer& layer) {
-  const size_t dim = geometry_.value_dim;
+  const size_t dim = geometry_.value_dim, size = attention_part_size(dim);
+  const bool merged = by_spans(layer);
   for (size_t t = 0; t < tokens_; ++t) {
-    const size_t position = pass_.position + t;
-    const size_t begin = first_key(layer, position) / kAttentionChunk;
+    const size_t begin = first_key(layer, pass_.position + t) / kAttentionChunk;
+    const size_t end = (pass_.position + t) / kAttentionChunk + 1;
     for (size_t head = 0; head < geometry_.heads; ++head) {
       const View2<float> parts = buffers_.parts.rows_slice(
           (t * geometry_.heads + head) * buffers_.chunks, buffers_.chunks);
-      float* sum = own_.row.data;
-      std::copy_n(parts[begin].data, dim + 2, sum);
-      for (size_t c = begin + 1; c <= position / kAttentionChunk; ++c)
-        merge_part(parts[c].data, dim, sum);
+      float *span = own_.spans[0].data, *sum = own_.sums[0].data;
+      for (size_t c = begin; c < end;) {
+        const size_t first = c / kSpanChunks * kSpanChunks;
+        const size_t next = std::min(first + kSpanChunks, end);
+        float* to = c == begin ? sum : span;
+        std::copy_n(parts[merged ? first : c].data, size, to);
+        for (++c; c < next; ++c)
+          if (!merged) merge_part(parts[c].data, dim, to);
+        if (to == span) merge_part(span, dim, sum);
+      }
       finish_part(sum, dim, own_.attended[t].data + head * dim);
     }
   }
@@ -146,34 +198,25 @@ void DecodeProgram::Walk::attend_many(const Layer& layer) {
 void DecodeProgram::Walk::attend_queries(const Layer& layer, size_t kv_head, size_t first,
                                          size_t count) {
   prepare_queries(layer, kv_head, first, count);
-  const size_t dim = geometry_.value_dim, rows = count * group_;
-  const size_t begin = first_key(layer, pass_.position + first);
-  const size_t end = pass_.position + first + count;
-  for (size_t c = begin / kAttentionChunk; c * kAttentionChunk < end; ++c) {
-    const size_t low = c * kAttentionChunk;
-    const CachedChunk chunk = chunk_at(layer, kv_head, c);
-    std::array<ChunkQuery, kMostQueries> queries;
-    std::array<size_t, kMostQueries> merged;
-    size_t waiting = 0;
-    const auto flush = [&] {
-      attend_chunk(chunk, queries.data(), waiting);
-      for (size_t i = 0; i < waiting; ++i)
-        if (queries[i].part == own_.parts[merged[i]].data)
-          merge_part(queries[i].part, dim, own_.sums[merged[i]].data);
-      waiting = 0;
-    };
+  const size_t dim = geometry_.value_dim, size = attention_part_size(dim), rows = count * group_;
+  const size_t begin = first_key(layer, pass_.position + first) / kAttentionChunk;
+  const size_t end = (pass_.position + first + count - 1) / kAttentionChunk + 1;
+  for (size_t c = begin; c < end; ++c) {
+    attend_rows(layer, kv_head, first, rows, c);
     for (size_t row = 0; row < rows; ++row) {
       const size_t position = pass_.position + first + row / group_;
-      const size_t first_visible = first_key(layer, position);
-      if (position < low || first_visible >= low + kAttentionChunk) continue;
-      const bool starts = first_visible / kAttentionChunk == c;
-      merged[waiting] = row;
-      queries[waiting++] = {own_.queries[row].data, std::max(low, first_visible) - low,
-                            std::min(position + 1 - low, kAttentionChunk),
-                            (starts ? own_.sums : own_.parts)[row].data};
-      if (waiting == kMostQueries) flush();
+      const size_t starts = first_key(layer, position) / kAttentionChunk;
+      const size_t last = position / kAttentionChunk;
+      if (c < starts || c > last) continue;
+      const bool in_first_span = c / kSpanChunks == starts / kSpanChunks;
+      float* to = (in_first_span ? own_.sums : own_.spans)[row].data;
+      if (c == starts || (!in_first_span && c % kSpanChunks == 0))
+        std::copy_n(own_.parts[row].data, size, to);
+      else
+        merge_part(own_.parts[row].data, dim, to);
+      const bool ends_span = c % kSpanChunks == kSpanChunks - 1 || c == last;
+      if (!in_first_span && ends_span) merge_part(to, dim, own_.sums[row].data);
     }
-    flush();
   }
   for (size_t row = 0; row < rows; ++row)
     finish_part(

@@ -46,10 +46,13 @@ class DecodeProgram::Walk {
 
   void attend(const Layer& layer);
   void attend_few(const Layer& layer);
+  void attend_unit(const Layer& layer, size_t kv_head, size_t first, size_t count, bool merged);
+  void attend_rows(const Layer& layer, size_t kv_head, size_t first, size_t rows, size_t c);
   void attend_many(const Layer& layer);
   void attend_queries(const Layer& layer, size_t kv_head, size_t first, size_t count);
   void prepare_queries(const Layer& layer, size_t kv_head, size_t first, size_t count);
   void append_token(const Layer& layer, size_t kv_head, size_t token);
+  bool by_spans(const Layer& layer) const;
   void combine_few(const Layer& layer);
   void normalize_head(const std::vector<float>& gain, float eps, View1<float> head);
   size_t first_key(const Layer& layer, size_t position) const;

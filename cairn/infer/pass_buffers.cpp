@@ -50,6 +50,7 @@ PassBuffers::PassBuffers(const ModelConfig& config, const AttentionGeometry& g, 
     mine.gate_up = take(most, 2 * gated_rows);
     mine.queries = take(kQueryTokens * group, g.head_dim);
     mine.parts = take(kQueryTokens * group, part);
+    mine.spans = take(kQueryTokens * group, part);
     mine.sums = take(kQueryTokens * group, part);
     const View2<float> row = take(1, std::max({widest, part, g.head_dim}));
     mine.row = {row.data, row.cols};

@@ -37,7 +37,7 @@ class PassBuffers {
     View2<float> attended;                    // [kFewTokens, heads * value_dim]
     View2<float> gate_up;                     // [kMostTokens, 2 * kGatedRows]
     View2<float> queries;                     // [kQueryTokens * group, head_dim]
-    View2<float> parts, sums;                 // [kQueryTokens * group, part size]
+    View2<float> parts, spans, sums;          // [kQueryTokens * group, part size]
     View1<float> row;                         // [widest row]
     std::array<float, kBlockTokens> scale{};  // of a block's tokens
   };

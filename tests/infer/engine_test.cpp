@@ -244,6 +244,33 @@ TEST(Engine, AnySplitOfATextGivesTheSameBits) {
   }
 }
 
+// Long texts merge attention within spans of 512 positions first; short passes hand whole spans to
+// threads once there are more.
+TEST(Engine, ALongTextHasTheSameBitsForAnySplitAndThreads) {
+  ModelConfig config = wide_config(64);
+  config.context_length = 1300;
+  config.attention.values["window"] = int64_t{1100};
+  config.local_attention = {"softmax", {{"window", int64_t{600}}}};
+  config.local_layers = {1, 0};
+  const Model model = random_model(config);
+  const auto tokens = random_tokens(1290, config.vocab_size);
+  std::vector<float> expected;
+  for (const int threads : {1, 2, 3})
+    for (const size_t prompt : {size_t{0}, size_t{500}, size_t{1280}}) {
+      if (threads > 1 && prompt == 0) continue;  // slow where threads share a processor
+      ThreadTeam team(threads, true);
+      Engine engine(model, team);
+      Session session = engine.start();
+      if (prompt > 0) session.append(std::span(tokens).first(prompt));
+      std::vector<float> last;
+      const size_t step = prompt == 500 ? 7 : 1;
+      for (size_t t = prompt; t < tokens.size(); t += step)
+        last = copy(session.append(std::span(tokens).subspan(t, std::min(step, 1290 - t))));
+      if (expected.empty()) expected = last;
+      EXPECT_EQ(last, expected) << threads << " threads, prompt of " << prompt;
+    }
+}
+
 TEST(Engine, GivesTheSameBitsForAnyNumberOfThreads) {
   Model model = random_model(small_config());
   const auto tokens = random_tokens(150, model.config().vocab_size);
