@@ -49,7 +49,8 @@ std::string file_type_of(const GgufArchive& archive) {
 }
 
 void print_tokenizer(const GgufArchive& archive) {
-  if (!archive.find("tokenizer.ggml.model")) {
+  const auto model = archive.find("tokenizer.ggml.model");
+  if (!model || (model->kind() == GgufKind::string && model->as_string() == "none")) {
     fmt::print("tokenizer   none\n");
     return;
   }
