@@ -56,6 +56,13 @@ void adopt(const ModelConfig& model, const Path& folder, TrainConfig& config) {
   take("model.kv_heads", m.kv_heads, uint64_t{model.kv_heads});
   take("model.head_dim", m.head_dim, uint64_t{model.head_dim});
   take("model.intermediate_size", m.intermediate_size, uint64_t{model.intermediate_size});
+  take("model.experts", m.experts, uint64_t{model.experts});
+  if (model.experts > 0) {
+    take("model.experts_per_token", m.experts_per_token, uint64_t{model.experts_per_token});
+    take("model.shared_intermediate_size", m.shared_intermediate_size,
+         uint64_t{model.shared_intermediate_size});
+    take("model.router_loss", m.router_loss, model.router_loss);
+  }
   take("model.rms_norm_eps", m.rms_norm_eps, model.rms_norm_eps);
   take("model.tie_embeddings", m.tie_embeddings, model.tie_embeddings);
   if (!given(config, "model.context_length")) m.context_length = model.context_length;

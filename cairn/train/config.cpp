@@ -418,6 +418,14 @@ ModelConfig TrainConfig::model_config(uint64_t vocab_size) const {
   out.rms_norm_eps = model.rms_norm_eps;
   out.tie_embeddings = model.tie_embeddings;
   out.attention = model.attention;
+  if (model.experts == 0) return out;
+  out.experts = model.experts;
+  out.experts_per_token = model.experts_per_token;
+  out.shared_intermediate_size = model.shared_intermediate_size;
+  out.router_loss = model.router_loss;
+  // The family whose files can say it; they name the scale of scores.
+  out.architecture = model.shared_intermediate_size == 0 ? "granitemoe" : "granitemoeshared";
+  out.attention_scale = 1 / std::sqrt(static_cast<double>(model.head_dim));
   return out;
 }
 

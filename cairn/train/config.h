@@ -33,6 +33,10 @@ struct TrainConfig {
     uint64_t head_dim = 0;           // 0: hidden_size / heads
     uint64_t intermediate_size = 0;  // 0: 8/3 of hidden_size, rounded up to a multiple of 32
     uint64_t context_length = 0;     // 0: batch.seq_len
+    uint64_t experts = 0;            // 0: a plain MLP; else each of intermediate_size
+    uint64_t experts_per_token = 2;
+    uint64_t shared_intermediate_size = 0;  // of one more that every token takes; 0: none
+    double router_loss = 0.01;              // weight of the load-balancing loss
     double rms_norm_eps = 1e-5;
     double init_std = 0;  // 0: 1 / sqrt(hidden_size), but not below 0.02
     bool tie_embeddings = true;

@@ -25,6 +25,16 @@ void add_model_keys(TrainConfig::ModelSection& m, std::vector<ConfigKey>& keys) 
        0, kMillion);
   size("model.context_length", "longest sequence the model is for; 0: batch.seq_len",
        &m.context_length, 0, 1e8);
+  size("model.experts", "a mixture of so many in place of the MLP; 0: none", &m.experts, 0, 4096);
+  size("model.experts_per_token", "experts that each token takes", &m.experts_per_token, 1, 4096);
+  size("model.shared_intermediate_size", "width of one more expert for every token; 0: none",
+       &m.shared_intermediate_size, 0, kMillion);
+  keys.push_back({.name = "model.router_loss",
+                  .does = "weight of the loss that balances experts",
+                  .target = &m.router_loss,
+                  .low = 0,
+                  .high = 1000,
+                  .fixed = true});
   keys.push_back({.name = "model.rms_norm_eps",
                   .does = "added to the mean square",
                   .target = &m.rms_norm_eps,

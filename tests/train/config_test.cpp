@@ -39,6 +39,21 @@ TEST(TrainConfig, WeightsOfNarrowModelsStartLarger) {
   EXPECT_EQ(parse(kMinimal, {"model.init_std=0.01"}).model.init_std, 0.01);
 }
 
+TEST(TrainConfig, ExpertsMakeAFamilyWhoseFilesCanSayThem) {
+  const auto model = [](const std::vector<std::string>& overrides) {
+    return parse(kMinimal, overrides).model_config(64);
+  };
+  EXPECT_EQ(model({}).architecture, "llama");
+  const ModelConfig plain = model({"model.experts=4", "model.router_loss=0.5"});
+  EXPECT_EQ(plain.architecture, "granitemoe");
+  EXPECT_EQ(plain.experts_per_token, 2U);
+  EXPECT_EQ(plain.router_loss, 0.5);
+  check_config(plain);
+  EXPECT_EQ(model({"model.experts=4", "model.shared_intermediate_size=32"}).architecture,
+            "granitemoeshared");
+  EXPECT_THROW(check_config(model({"model.experts=4", "model.experts_per_token=5"})), Error);
+}
+
 TEST(TrainConfig, UnderstandsUnits) {
   const TrainConfig c =
       parse("[data]\nfolder = \"d\"\n",
