@@ -4,7 +4,9 @@
 #include <chrono>
 
 #include "cairn/base/error.h"
+#include "cairn/infer/speculation/acceptance.h"
 #include "cairn/infer/stop_matcher.h"
+#include "cairn/tensor/tensor.h"
 
 namespace cairn {
 namespace {
@@ -20,7 +22,10 @@ class Writer {
  public:
   Writer(const Tokenizer& tokenizer, const GenerateOptions& options, TextCallback on_text,
          std::string& text)
-      : decoder_(tokenizer, true), matcher_(options.stops), on_text_(on_text), text_(text) {}
+      : decoder_(tokenizer, true, options.constraint != nullptr),
+        matcher_(options.stops),
+        on_text_(on_text),
+        text_(text) {}
 
   // Answers whether to go on.
   bool push(int32_t id) { return show(matcher_.push(decoder_.push(id))); }
@@ -43,14 +48,6 @@ class Writer {
   std::string& text_;
 };
 
-bool ends_text(int32_t id, const ModelConfig& config, const Tokenizer& tokenizer,
-               const GenerateOptions& options) {
-  const auto holds = [id](const std::vector<int32_t>& ids) {
-    return std::find(ids.begin(), ids.end(), id) != ids.end();
-  };
-  return tokenizer.ends_text(id) || holds(config.eos_ids) || holds(options.end_ids);
-}
-
 // Reads the prompt in pieces, so that reading a long one can be cancelled: a whole number of the
 // engine's largest passes, which leaves the logits as they are. Empty when cancelled.
 View1<const float> read_prompt(Session& session, std::span<const int32_t> prompt,
@@ -62,6 +59,197 @@ View1<const float> read_prompt(Session& session, std::span<const int32_t> prompt
     if (!on_text({})) return {};
   }
   return session.append(prompt);
+}
+
+// DRY lets no repeated sequence go over these, unless its options name others.
+std::vector<int32_t> sequence_breakers(const Tokenizer& tokenizer) {
+  std::vector<int32_t> result;
+  for (size_t i = 0; i < tokenizer.vocab_size(); ++i) {
+    const auto id = static_cast<int32_t>(i);
+    if (tokenizer.token_bytes(id).find_first_of("\n:\"*") != std::string_view::npos)
+      result.push_back(id);
+  }
+  return result;
+}
+
+SamplingOptions complete_options(SamplingOptions options, const Tokenizer& tokenizer) {
+  if (options.dry_multiplier > 0 && options.dry_breakers.empty())
+    options.dry_breakers = sequence_breakers(tokenizer);
+  return options;
+}
+
+// One generation: what has been said, and what the model thinks may follow.
+class Generator {
+ public:
+  Generator(Session& session, const Tokenizer& tokenizer, const GenerateOptions& options,
+            TextCallback on_text)
+      : session_(session),
+        options_(options),
+        known_(std::min(session.config().vocab_size, tokenizer.vocab_size())),
+        ends_(ending_tokens(tokenizer, session.config(), options.end_ids)),
+        sampler_(complete_options(options.sampling, tokenizer), known_),
+        accept_random_(options.sampling.seed, "speculation accept"),
+        lengths_(options.most_proposed),
+        writer_(tokenizer, options, on_text, result_.text) {
+    if (options.constraint != nullptr) options.constraint->reset();
+    if (options.proposer != nullptr)
+      logits_ = Tensor(DType::f32, {options.most_proposed + 1, session.config().vocab_size});
+  }
+
+  Generation run(std::span<const int32_t> prompt, TextCallback on_text);
+
+ private:
+  void decode(View1<const float> logits);
+  // Reads the last token, and with it what is proposed; says what follows. False at the end.
+  bool pass();
+  void propose();
+  void trim_to_constraint();
+  // Takes a token; false when the text ends with it.
+  bool say(int32_t id, View1<const float> logits);
+  int32_t choose(View1<const float> logits, std::span<const int32_t> history, size_t proposed);
+  const TokenMask* allowed();
+  bool end(StopReason reason) {
+    result_.reason = reason;
+    return false;
+  }
+
+  Session& session_;
+  const GenerateOptions& options_;
+  size_t known_;
+  std::vector<int32_t> ends_;
+  Sampler sampler_;
+  RandomStream accept_random_;
+  ProposalLength lengths_;
+  Proposal proposal_;
+  std::vector<int32_t> history_;  // everything said, the last token included
+  Tensor logits_;                 // of a pass with proposals [most_proposed + 1, vocab_size]
+  Generation result_;
+  Writer writer_;
+};
+
+Generation Generator::run(std::span<const int32_t> prompt, TextCallback on_text) {
+  result_.prompt_tokens = prompt.size();
+  result_.tokens.reserve(std::min(options_.max_tokens, session_.room()));
+  auto start = Clock::now();
+  if (prompt.size() > session_.room()) session_.append(prompt);  // refuses, before any is read
+  const View1<const float> logits = read_prompt(session_, prompt, on_text);
+  result_.prefill_seconds = seconds_since(start);
+  if (logits.empty()) {
+    end(StopReason::cancelled);
+    return std::move(result_);
+  }
+  start = Clock::now();
+  decode(logits);
+  if (result_.reason != StopReason::cancelled) writer_.finish();
+  result_.decode_seconds = seconds_since(start);
+  return std::move(result_);
+}
+
+void Generator::decode(View1<const float> logits) {
+  if (options_.max_tokens == 0) return;
+  history_.assign(session_.tokens().begin(), session_.tokens().end());
+  if (!say(choose(logits, history_, SIZE_MAX), logits)) return;
+  while (pass()) {
+  }
+}
+
+bool Generator::pass() {
+  if (result_.tokens.size() >= options_.max_tokens) return end(StopReason::max_tokens);
+  if (session_.room() == 0) return end(StopReason::context_full);
+  proposal_.clear();
+  if (options_.proposer != nullptr) propose();
+  const auto start = Clock::now();
+  ++result_.passes;
+  if (proposal_.tokens.empty()) {
+    const View1<const float> logits = session_.append(history_.back());
+    lengths_.record_pass(1, seconds_since(start));
+    ++result_.read_tokens;
+    return say(choose(logits, history_, SIZE_MAX), logits);
+  }
+  const size_t count = proposal_.tokens.size(), before = session_.length();
+  std::vector<int32_t> read = {history_.back()};
+  read.insert(read.end(), proposal_.tokens.begin(), proposal_.tokens.end());
+  const View2<float> logits = logits_.matrix<float>().rows_slice(0, count + 1);
+  session_.append(read, logits);
+  lengths_.record_pass(count + 1, seconds_since(start));
+  result_.proposed += count;
+  // One after another, until the model would have said something else.
+  size_t accepted = 0;
+  bool go_on = true;
+  for (size_t i = 0; i <= count && go_on; ++i) {
+    const View1<const float> row = logits[i];
+    const int32_t id = choose(row, history_, i);
+    const bool as_proposed = i < count && id == proposal_.tokens[i];
+    go_on = say(id, row);
+    if (!as_proposed) break;
+    ++accepted;
+  }
+  result_.accepted += accepted;
+  lengths_.record(proposal_.kind, count, accepted);
+  session_.truncate(std::min(before + accepted + 1, history_.size() - 1));
+  result_.read_tokens += session_.length() - before;
+  return go_on;
+}
+
+void Generator::propose() {
+  // The last token of all is never read, and neither is what follows it.
+  const size_t left = options_.max_tokens - result_.tokens.size();
+  const size_t most = std::min({options_.most_proposed, session_.room() - 1, left - 1});
+  if (most == 0) return;
+  options_.proposer->propose(history_, most, proposal_);
+  if (proposal_.tokens.empty()) return;
+  const size_t wanted = std::min(proposal_.tokens.size(), lengths_.next(proposal_.kind));
+  proposal_.tokens.resize(wanted);
+  if (options_.constraint != nullptr) trim_to_constraint();
+}
+
+void Generator::trim_to_constraint() {
+  size_t good = 0;
+  while (good < proposal_.tokens.size() && options_.constraint->accept(proposal_.tokens[good]))
+    ++good;
+  options_.constraint->rollback(good);
+  proposal_.tokens.resize(good);
+}
+
+const TokenMask* Generator::allowed() {
+  if (options_.constraint == nullptr) return nullptr;
+  const TokenMask& mask = options_.constraint->allowed();
+  if (mask.empty())
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "generating by a grammar",
+                 .expected = "a token of the vocabulary that may come next",
+                 .found = "none",
+                 .hint = "the vocabulary lacks bytes, or a token that ends a text"});
+  return &mask;
+}
+
+// The token behind `history`; `proposed`: the number of the proposal for this place, if any.
+int32_t Generator::choose(View1<const float> logits, std::span<const int32_t> history,
+                          size_t proposed) {
+  const View1<const float> usable = logits.slice(0, known_);
+  const TokenDistribution p = sampler_.distribution(usable, history, allowed());
+  const double draw = sampler_.random(history.size());
+  if (proposed >= proposal_.tokens.size()) return p.at(draw);
+  std::span<const TokenProbability> q;
+  if (!proposal_.drawn_from.empty()) q = proposal_.drawn_from[proposed];
+  return decide_token(p, proposal_.tokens[proposed], q, draw,
+                      accept_random_.uniform(history.size()));
+}
+
+bool Generator::say(int32_t id, View1<const float> logits) {
+  result_.tokens.push_back(id);
+  history_.push_back(id);
+  if (options_.logprobs)
+    result_.logprobs.push_back(token_logprobs(logits.slice(0, known_), id, options_.top_logprobs));
+  if (options_.constraint != nullptr) options_.constraint->accept(id);
+  const bool ends = std::find(ends_.begin(), ends_.end(), id) != ends_.end();
+  if (ends && (!options_.ignore_eos || options_.constraint != nullptr)) return end(StopReason::eos);
+  const bool go_on = writer_.push(id);
+  if (writer_.stopped()) return end(StopReason::stop_string);
+  if (!go_on) return end(StopReason::cancelled);
+  if (options_.constraint != nullptr && options_.constraint->finished())
+    return end(StopReason::complete);
+  return result_.tokens.size() < options_.max_tokens || end(StopReason::max_tokens);
 }
 
 }  // namespace
@@ -78,59 +266,32 @@ std::string_view stop_reason_name(StopReason reason) {
       return "context";
     case StopReason::cancelled:
       return "cancelled";
+    case StopReason::complete:
+      return "complete";
   }
   return "unknown";
 }
 
 Generation generate(Session& session, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
                     const GenerateOptions& options, TextCallback on_text) {
-  Generation result;
-  result.prompt_tokens = prompt.size();
-  result.tokens.reserve(std::min(options.max_tokens, session.room()));
-  Writer writer(tokenizer, options, on_text, result.text);
-  const size_t known = std::min(session.config().vocab_size, tokenizer.vocab_size());
-  Sampler sampler(options.sampling, known);
-
-  auto start = Clock::now();
-  if (prompt.size() > session.room())  // before any of it is read
-    session.append(prompt);
-  View1<const float> logits = read_prompt(session, prompt, on_text);
-  result.prefill_seconds = seconds_since(start);
-  if (logits.empty()) {
-    result.reason = StopReason::cancelled;
-    return result;
-  }
-  start = Clock::now();
-  while (result.tokens.size() < options.max_tokens) {
-    if (!result.tokens.empty()) {
-      if (session.room() == 0) {
-        result.reason = StopReason::context_full;
-        break;
-      }
-      logits = session.append(result.tokens.back());
-      ++result.read_tokens;
-    }
-    const int32_t id = sampler.sample(logits.slice(0, known), session.tokens());
-    result.tokens.push_back(id);
-    if (!options.ignore_eos && ends_text(id, session.config(), tokenizer, options)) {
-      result.reason = StopReason::eos;
-      break;
-    }
-    const bool go_on = writer.push(id);
-    if (writer.stopped() || !go_on) {
-      result.reason = writer.stopped() ? StopReason::stop_string : StopReason::cancelled;
-      break;
-    }
-  }
-  if (result.reason != StopReason::cancelled) writer.finish();
-  result.decode_seconds = seconds_since(start);
-  return result;
+  return Generator(session, tokenizer, options, on_text).run(prompt, on_text);
 }
 
 Generation generate(Session& session, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
                     const GenerateOptions& options) {
   const auto ignore = [](std::string_view) { return true; };
   return generate(session, tokenizer, prompt, options, ignore);
+}
+
+std::vector<int32_t> ending_tokens(const Tokenizer& tokenizer, const ModelConfig& config,
+                                   std::span<const int32_t> more) {
+  std::vector<int32_t> result(more.begin(), more.end());
+  result.insert(result.end(), config.eos_ids.begin(), config.eos_ids.end());
+  for (size_t i = 0; i < tokenizer.vocab_size(); ++i)
+    if (tokenizer.ends_text(static_cast<int32_t>(i))) result.push_back(static_cast<int32_t>(i));
+  std::sort(result.begin(), result.end());
+  result.erase(std::unique(result.begin(), result.end()), result.end());
+  return result;
 }
 
 std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view text) {

@@ -8,8 +8,11 @@
 #include <vector>
 
 #include "cairn/base/function_ref.h"
+#include "cairn/infer/constraint/constraint.h"
 #include "cairn/infer/engine.h"
+#include "cairn/infer/logprobs.h"
 #include "cairn/infer/sampler.h"
+#include "cairn/infer/speculation/proposer.h"
 #include "cairn/text/tokenizer.h"
 
 namespace cairn {
@@ -24,10 +27,21 @@ struct GenerateOptions {
   std::vector<int32_t> end_ids;
   // Go on behind all of these.
   bool ignore_eos = false;
+  // What the text must be; nullptr: anything. Begins a new text. Borrowed.
+  TokenConstraint* constraint = nullptr;
+  // Who proposes tokens that the model then only checks, and at most how many at once; nullptr: no
+  // one. Changes the speed, and the text only as far as the engine's logits for several tokens
+  // differ from those for one. Borrowed.
+  Proposer* proposer = nullptr;
+  size_t most_proposed = 7;
+  // Whether to report log-probabilities, and of how many of the likeliest tokens at each place.
+  bool logprobs = false;
+  size_t top_logprobs = 0;
 };
 
-enum class StopReason { eos, stop_string, max_tokens, context_full, cancelled };
-// "eos", "stop", "length", "context", "cancelled".
+// complete: the constraint lets nothing follow.
+enum class StopReason { eos, stop_string, max_tokens, context_full, cancelled, complete };
+// "eos", "stop", "length", "context", "cancelled", "complete".
 std::string_view stop_reason_name(StopReason reason);
 
 struct Generation {
@@ -35,9 +49,12 @@ struct Generation {
   std::string text;             // what was shown: no special tokens, nothing of a stop string
   StopReason reason = StopReason::max_tokens;
   size_t prompt_tokens = 0;
-  size_t read_tokens = 0;      // decoded one by one after the prompt
-  double prefill_seconds = 0;  // reading the prompt
-  double decode_seconds = 0;   // everything after
+  size_t read_tokens = 0;  // decoded after the prompt, without proposals that were wrong
+  size_t passes = 0;       // in which they were: fewer than tokens when proposals were right
+  size_t proposed = 0, accepted = 0;    // tokens of the proposer
+  std::vector<TokenLogprobs> logprobs;  // by token
+  double prefill_seconds = 0;           // reading the prompt
+  double decode_seconds = 0;            // everything after
 };
 
 // Sees each piece of text as soon as it is certain (whole UTF-8 characters, nothing that may become
@@ -47,12 +64,17 @@ using TextCallback = FunctionRef<bool(std::string_view piece)>;
 
 // Reads `prompt` behind what `session` holds and continues it. Only ids that the tokenizer knows
 // are drawn, also when the model's vocabulary is larger. Throws what Session::append and Sampler
-// throw; Error (usage) on an empty prompt. The session then holds the prompt and what was read.
+// throw; Error (usage) on an empty prompt, Error (data) when a constraint leaves no token of the
+// vocabulary. The session then holds the prompt and the tokens but for the last one or more.
 Generation generate(Session& session, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
                     const GenerateOptions& options, TextCallback on_text);
 // The same without anyone watching.
 Generation generate(Session& session, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
                     const GenerateOptions& options);
+
+// The tokens that end a text: of the tokenizer, the model's config and `more`.
+std::vector<int32_t> ending_tokens(const Tokenizer& tokenizer, const ModelConfig& config,
+                                   std::span<const int32_t> more = {});
 
 // The tokens of a prompt with the tokenizer's own beginning of text, special tokens in the text
 // understood. A prompt without any tokens becomes the beginning of a text (bos, or else eos, which
