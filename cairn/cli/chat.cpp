@@ -5,9 +5,11 @@
 #include "cairn/base/error.h"
 #include "cairn/cli/chat_loop.h"
 #include "cairn/cli/engine_arguments.h"
+#include "cairn/cli/guidance_arguments.h"
 #include "cairn/cli/sampling_arguments.h"
 #include "cairn/cli/verbs.h"
 #include "cairn/infer/text_model.h"
+#include "cairn/io/hub/hub.h"
 
 namespace cairn {
 namespace {
@@ -18,6 +20,7 @@ struct Options {
   int64_t tokens = 0, threads = 0;
   EngineArguments engine;
   SamplingArguments sampling;
+  GuidanceArguments guidance;
   bool json = false;
 };
 
@@ -49,9 +52,10 @@ int run(const Options& options) {
   const EngineOptions how_decoded = options.engine.options();
   const ChatOptions how_kept = chat_options(options);
   options.sampling.check();
+  options.guidance.check();
   const size_t most = not_negative("--tokens", options.tokens);
   ThreadTeam team(static_cast<int>(not_negative("--threads", options.threads)));
-  TextModel model(options.model, team, how_decoded);
+  TextModel model(find_model(options.model), team, how_decoded);
 
   ChatLoopOptions loop;
   loop.json = options.json;
@@ -59,6 +63,9 @@ int run(const Options& options) {
   loop.generation.end_ids = model.defaults().end_ids;
   loop.generation.max_tokens = most > 0 ? most : model.engine().context();
   loop.generation.stops = options.stops;
+  loop.generation.most_proposed = options.guidance.most_proposed();
+  const Guidance guidance = options.guidance.make(model, team, loop.generation);
+  guidance.apply(loop.generation);
   Chat chat(model, how_kept);
   if (!options.load.empty()) chat.load(options.load);
   if (!options.system.empty()) chat.set_system(options.system);
@@ -73,6 +80,7 @@ std::function<int()> prepare(Arguments& arguments) {
   arguments.option("--load", "go on with a conversation that /save wrote", o.load);
   arguments.option("-n,--tokens", "most tokens of an answer; 0: until it ends", o.tokens);
   o.sampling.declare(arguments);
+  o.guidance.declare(arguments);
   arguments.option("--stop", "end answers before this text; may be given several times", o.stops);
   arguments.option("--overflow", "when the context is full: forget the oldest exchanges, or refuse",
                    o.overflow);

@@ -14,12 +14,14 @@
 #include "cairn/base/log.h"
 #include "cairn/base/progress.h"
 #include "cairn/cli/engine_arguments.h"
+#include "cairn/cli/guidance_arguments.h"
 #include "cairn/cli/program.h"
 #include "cairn/cli/sampling_arguments.h"
 #include "cairn/cli/verbs.h"
 #include "cairn/infer/generate.h"
 #include "cairn/infer/stop_matcher.h"
 #include "cairn/infer/text_model.h"
+#include "cairn/io/hub/hub.h"
 #include "cairn/kernels/peak.h"
 
 namespace cairn {
@@ -28,9 +30,10 @@ namespace {
 struct Options {
   std::string model, prompt, file;
   std::vector<std::string> stops;
-  int64_t tokens = 128, threads = 0;
+  int64_t tokens = 128, threads = 0, logprobs = -1;
   EngineArguments engine;
   SamplingArguments sampling;
+  GuidanceArguments guidance;
   bool json = false, ignore_eos = false;
 };
 
@@ -74,7 +77,12 @@ std::string read_prompt(const Options& options) {
 // What can be refused before the model is read.
 GenerateOptions generation_options(const Options& options) {
   options.sampling.check();
+  options.guidance.check();
   GenerateOptions result;
+  result.most_proposed = options.guidance.most_proposed();
+  result.logprobs = options.logprobs >= 0;
+  if (options.logprobs > 0) result.top_logprobs = static_cast<size_t>(options.logprobs);
+  if (result.logprobs && !options.json) refuse("--logprobs", "--json beside it", "none");
   result.max_tokens = not_negative("-n", options.tokens);
   result.stops = options.stops;
   result.ignore_eos = options.ignore_eos;
@@ -109,7 +117,8 @@ Speed measure_speed(const Generation& generation, const Engine& engine, ThreadTe
     speed.prompt_rate = static_cast<double>(generation.prompt_tokens) / generation.prefill_seconds;
   if (generation.read_tokens == 0 || generation.decode_seconds <= 0) return speed;
   speed.rate = static_cast<double>(generation.read_tokens) / generation.decode_seconds;
-  speed.bandwidth = speed.rate * static_cast<double>(engine.bytes_per_token());
+  speed.bandwidth = static_cast<double>(generation.passes) / generation.decode_seconds *
+                    static_cast<double>(engine.bytes_per_token());
   if (generation.read_tokens >= kFewTokens && !interrupted)
     speed.bandwidth_limit = 1e9 * measure_read_bandwidth(kBlock, team, 0.1);
   return speed;
@@ -119,14 +128,32 @@ void print_summary(const Generation& generation, const Speed& speed) {
   std::string line = fmt::format("{} prompt tokens at {}/s, {} tokens at {}/s",
                                  generation.prompt_tokens, format_count(speed.prompt_rate),
                                  generation.tokens.size(), format_count(speed.rate));
+  if (generation.proposed > 0)
+    line += fmt::format(
+        ", {} of {} proposed were right, {:.2f} tokens a pass", generation.accepted,
+        generation.proposed,
+        static_cast<double>(generation.read_tokens) / static_cast<double>(generation.passes));
   if (speed.bandwidth_limit > 0)
     line += fmt::format(", weights at {:.1f} GB/s: {:.2f} of memory bandwidth",
                         1e-9 * speed.bandwidth, speed.share());
   log_info(fmt::format("{}; ended by {}", line, stop_reason_name(generation.reason)));
 }
 
-void print_json(const Generation& generation, const Speed& speed) {
-  const nlohmann::json result = {
+nlohmann::json to_json(const TokenLogprob& token, const Tokenizer& tokenizer) {
+  return {{"id", token.id},
+          {"text", std::string(tokenizer.token_bytes(token.id))},
+          {"logprob", token.logprob}};
+}
+
+nlohmann::json to_json(const TokenLogprobs& token, const Tokenizer& tokenizer) {
+  nlohmann::json result = to_json(token.chosen, tokenizer);
+  result["top"] = nlohmann::json::array();
+  for (const TokenLogprob& other : token.top) result["top"].push_back(to_json(other, tokenizer));
+  return result;
+}
+
+void print_json(const Generation& generation, const Speed& speed, const Tokenizer& tokenizer) {
+  nlohmann::json result = {
       {"text", generation.text},
       {"tokens", generation.tokens},
       {"reason", stop_reason_name(generation.reason)},
@@ -136,7 +163,12 @@ void print_json(const Generation& generation, const Speed& speed) {
       {"weight_bytes_per_second", speed.bandwidth},
       {"read_bandwidth", speed.bandwidth_limit},
       {"bandwidth_share", speed.share()},
+      {"passes", generation.passes},
+      {"proposed", generation.proposed},
+      {"accepted", generation.accepted},
   };
+  for (const TokenLogprobs& token : generation.logprobs)
+    result["logprobs"].push_back(to_json(token, tokenizer));
   // A model may write bytes that are no UTF-8; JSON cannot hold them.
   fmt::print("{}\n", result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
@@ -146,11 +178,13 @@ int run(const Options& options) {
   GenerateOptions how = generation_options(options);
   const std::string prompt = read_prompt(options);
   ThreadTeam team(static_cast<int>(not_negative("--threads", options.threads)));
-  TextModel model(options.model, team, engine_options);
+  TextModel model(find_model(options.model), team, engine_options);
   how.sampling = options.sampling.resolve(model.defaults());
   how.end_ids = model.defaults().end_ids;
   const std::vector<int32_t> tokens = encode_prompt(model.tokenizer(), prompt);
   check_fits(tokens, model.engine());
+  const Guidance guidance = options.guidance.make(model, team, how);
+  guidance.apply(how);
 
   catch_interrupt();
   Session session = model.engine().start();
@@ -168,7 +202,7 @@ int run(const Options& options) {
   const Generation generation = generate(session, model.tokenizer(), tokens, how, show);
   const Speed speed = measure_speed(generation, model.engine(), team);
   if (options.json) {
-    print_json(generation, speed);
+    print_json(generation, speed, model.tokenizer());
   } else {
     fmt::print("\n");
     std::fflush(stdout);
@@ -187,10 +221,14 @@ std::function<int()> prepare(Arguments& arguments) {
   arguments.option("-f,--file", "a file with the text to continue; - is standard input", o.file);
   arguments.option("-n,--tokens", "most tokens to generate", o.tokens);
   o.sampling.declare(arguments);
+  o.guidance.declare(arguments);
   arguments.option("--stop", "end before this text; may be given several times", o.stops);
   o.engine.declare(arguments);
   arguments.option("--threads", "0: as many as the machine allows", o.threads);
   arguments.flag("--ignore-eos", "go on behind the end of a text", o.ignore_eos);
+  arguments.option("--logprobs",
+                   "with --json: log-probabilities of each token, and of the N likeliest; -1: none",
+                   o.logprobs);
   arguments.flag("--json", "print one JSON object when done, nothing before", o.json);
   return [options] { return run(*options); };
 }
@@ -201,7 +239,9 @@ const Verb kRunVerb{.name = "run",
                     .does = "Continue a prompt with a model",
                     .example =
                         "cairn run demo/model -p \"int main(\" -n 64 --temperature 0.7\n"
-                        "cairn run smollm2.gguf -p \"The capital of France\"",
+                        "cairn run smollm2.gguf -p \"The capital of France\"\n"
+                        "cairn run smollm2.gguf -p 'A person: ' --json-schema person.json\n"
+                        "cairn run smollm2.gguf -f letter.txt --lookup --json --logprobs 3",
                     .prepare = prepare};
 
 }  // namespace cairn

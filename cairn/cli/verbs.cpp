@@ -6,7 +6,8 @@ std::span<const VerbGroup> verb_groups() {
   static const std::vector<VerbGroup> groups = {
       {"Make a model", {&kTokenizerVerb, &kDataVerb, &kTrainVerb}},
       {"Use a model",
-       {&kRunVerb, &kChatVerb, &kInspectVerb, &kAttentionVerb, &kConvertVerb, &kQuantizeVerb}},
+       {&kPullVerb, &kRunVerb, &kChatVerb, &kInspectVerb, &kAttentionVerb, &kConvertVerb,
+        &kQuantizeVerb}},
       {"Measure", {&kEvalVerb, &kRunsVerb, &kPlotVerb, &kBenchVerb, &kStudyVerb}},
   };
   return groups;

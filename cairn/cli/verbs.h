@@ -19,6 +19,7 @@ extern const Verb kDataVerb;
 extern const Verb kEvalVerb;
 extern const Verb kInspectVerb;
 extern const Verb kPlotVerb;
+extern const Verb kPullVerb;
 extern const Verb kQuantizeVerb;
 extern const Verb kRunVerb;
 extern const Verb kRunsVerb;
