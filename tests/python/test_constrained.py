@@ -82,7 +82,7 @@ SCHEMAS = {
                             "b": {"type": ["string", "integer"], "maxLength": 1, "maximum": 9}}},
         ]
     },
-    "pattern": {"type": "string", "pattern": "x[0-9]{2}|^[^a-z\"]\\\\?$"},
+    "pattern": {"type": "string", "pattern": "^x[0-9]{2}$|^[^a-z\"]\\\\?$"},
     "times": {
         "type": "array", "minItems": 4, "maxItems": 4,
         "prefixItems": [{"format": name, "type": "string"}
