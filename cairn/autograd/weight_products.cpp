@@ -46,7 +46,7 @@ WeightProducts::WeightProducts(WeightRef weight, const Layout& layout, Recorder&
       compute_(recorder.compute),
       forward_(recorder.products.get(forward_form(weight, layout, compute_))),
       backward_(recorder.products.get(backward_form(weight, layout, compute_, false))),
-      gradient_(recorder.products.get(gradient_form(weight, layout, compute_))) {
+      gradient_(recorder.products.get(gradient_form(weight, layout, compute_), tile_rows())) {
   if (layout.dx_dtype == DType::f32)
     backward_adding_ = &recorder.products.get(backward_form(weight, layout, compute_, true));
   packed_forward_ = recorder.tape.scratch(forward_.packed_bytes(), Lifetime::forward);
@@ -70,8 +70,8 @@ void WeightProducts::backward(const Tape& tape, const Rows& rows, const void* dy
 }
 
 void WeightProducts::gradient_tile(size_t tile, const void* dy, const void* x, int thread) const {
-  const size_t begin = tile * kTile;
-  const size_t rows = std::min(kTile, weight_.values.rows - begin);
+  const size_t begin = tile * tile_rows();
+  const size_t rows = std::min(tile_rows(), weight_.values.rows - begin);
   const auto* columns = static_cast<const std::byte*>(dy) + begin * dtype_size(compute_);
   gradient_.run(rows, columns, x, weight_.gradient[begin].data, thread);
 }

@@ -26,14 +26,15 @@ class WeightProducts {
   void forward(const Tape& tape, const Rows& rows, const void* x, void* y) const;
   // `add`: dX += dY W; only where dX is f32.
   void backward(const Tape& tape, const Rows& rows, const void* dy, void* dx, bool add) const;
-  // The gradient is cut into tiles of kTile rows of W.
-  static constexpr size_t kTile = 128;
+  // The gradient is cut into tiles of rows of W.
   GradientRange block() const { return weight_.block; }
-  size_t gradient_tiles() const { return chunk_count(weight_.values.rows, kTile); }
+  size_t gradient_tiles() const { return chunk_count(weight_.values.rows, tile_rows()); }
   // dy and x begin at their first column and row of all tokens.
   void gradient_tile(size_t tile, const void* dy, const void* x, int thread) const;
 
  private:
+  size_t tile_rows() const { return Matmul::gradient_rows(weight_.values.rows); }
+
   WeightRef weight_;
   DType compute_;
   const Matmul& forward_;

@@ -35,6 +35,9 @@ struct Product {
   DType dtype = DType::f32;
 
   size_t rows() const { return use == Use::gradient ? out : kTokens; }
+  size_t chunk_rows() const {
+    return use == Use::gradient ? Matmul::gradient_rows(out) : Matmul::kRows;
+  }
   MatmulForm form() const {
     MatmulForm form{.n = use == Use::forward ? out : in,
                     .k = use == Use::forward    ? in
@@ -87,15 +90,15 @@ double seconds_of(const FunctionRef<void()>& work) {
 // Training's way: chunks of rows on our team, one thread a call.
 std::vector<double> time_ours(const Product& use, Operands& operands, int64_t times,
                               ThreadTeam& team) {
-  const Matmul product(use.form(), team.size());
+  const size_t rows = use.chunk_rows();
+  const Matmul product(use.form(), team.size(), rows);
   const void* b = operands.prepare(use, product);
   const size_t row_bytes =
       (use.use == Use::gradient ? 1 : use.form().k) * dtype_size(use.dtype);  // of A, as stored
   const auto once = [&] {
-    team.run(chunk_count(use.rows(), Matmul::kRows), [&](size_t chunk, int thread) {
-      const size_t first = chunk * Matmul::kRows;
-      product.run(std::min(Matmul::kRows, use.rows() - first),
-                  operands.a.data() + first * row_bytes, b,
+    team.run(chunk_count(use.rows(), rows), [&](size_t chunk, int thread) {
+      const size_t first = chunk * rows;
+      product.run(std::min(rows, use.rows() - first), operands.a.data() + first * row_bytes, b,
                   operands.c.as<float>().data() + first * use.form().n, thread);
     });
   };

@@ -37,6 +37,10 @@ class Matmul {
  public:
   // Number of rows m that most calls have; packing is done for it.
   static constexpr size_t kRows = 128;
+  // Rows a call of the gradient of a weight with so many rows, dW += dY^T X: oneDNN copies all of X
+  // for each call, which larger calls pay less often, as long as there are enough of them for the
+  // threads.
+  static constexpr size_t gradient_rows(size_t rows) { return rows < 1024 ? kRows : 2 * kRows; }
 
   // `threads`: largest thread number used in run(), plus one. `library_threads`: how many of
   // oneDNN's own threads share one call; only benchmarks ask for more than one. Throws Error

@@ -156,8 +156,16 @@ void Tokenizer::Parts::check_special_ids() const {
   check(spec.bos_id, "bos_id");
   check(spec.eos_id, "eos_id");
   check(spec.pad_id, "pad_id");
-  for (const int32_t id : spec.prefix) check(id, "prefix");
-  for (const int32_t id : spec.suffix) check(id, "suffix");
+  // A gap in the vocabulary is no token: a file that names one could not be written again.
+  const auto check_token = [&](int32_t id, const char* what) {
+    check(id, what);
+    const auto is_it = [&](const AddedToken& token) { return token.id == id; };
+    if (id < 0 ||
+        (!vocabulary.has(id) && std::none_of(spec.added.begin(), spec.added.end(), is_it)))
+      throw bad_tokenizer(what, "the id of a token", std::to_string(id));
+  };
+  for (const int32_t id : spec.prefix) check_token(id, "prefix");
+  for (const int32_t id : spec.suffix) check_token(id, "suffix");
   for (const int32_t id : spec.end_ids) check(id, "end_ids");
 }
 

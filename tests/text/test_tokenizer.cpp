@@ -237,6 +237,11 @@ TEST(Tokenizer, RefusesPartsThatDoNotFit) {
   spec = trained_spec();
   spec.eos_id = 100000;
   EXPECT_THAT(refusal(spec), HasSubstr("eos_id"));
+  spec = trained_spec();
+  spec.vocabulary.resize(spec.vocabulary.size() + 2);  // a gap, as files of other makers have
+  spec.vocabulary.back() = "zqx";
+  spec.suffix = {static_cast<int32_t>(spec.vocabulary.size()) - 2};
+  EXPECT_THAT(refusal(spec), HasSubstr("suffix"));
 }
 
 TEST(Tokenizer, AByteThatHasNoTokenIsUnknownOrCounted) {
