@@ -12,6 +12,7 @@ import select
 import shutil
 import signal
 import subprocess
+import termios
 import time
 
 import pytest
@@ -128,12 +129,19 @@ def test_the_context_is_never_full_in_silence(chat_model):
     assert "the context" in error.stderr.decode()
 
 
+IUTF8 = 0o40000  # an input flag of Linux that `termios` has no name for
+
+
 class Terminal:
     """The program on a terminal of its own."""
 
     def __init__(self, *command):
         self.pid, self.master = pty.fork()
         if self.pid == 0:
+            # As terminals are: what is typed ahead is erased by characters, not by bytes.
+            attributes = termios.tcgetattr(0)
+            attributes[0] |= IUTF8
+            termios.tcsetattr(0, termios.TCSANOW, attributes)
             os.environ.update(TERM="xterm", LC_ALL="C.UTF-8", NO_COLOR="")
             os.execv(CAIRN, ["cairn", *map(str, command)])
         self.seen = ""
