@@ -11,6 +11,7 @@
 #include "cairn/base/error.h"
 #include "cairn/base/file.h"
 #include "cairn/cli/tasks.h"
+#include "cairn/cli/usage.h"
 #include "cairn/cli/verbs.h"
 #include "cairn/eval/attention_map.h"
 #include "cairn/eval/attention_picture.h"
@@ -32,11 +33,7 @@ struct Options {
 
 [[noreturn]] void refuse(const std::string& subject, const std::string& expected,
                          const std::string& found) {
-  throw Error({.kind = ErrorKind::usage,
-               .doing = "reading the command line of cairn attention show",
-               .subject = subject,
-               .expected = expected,
-               .found = found});
+  refuse_argument("cairn attention show", subject, expected, found);
 }
 
 // A number below `count`; a negative one counts from the end.

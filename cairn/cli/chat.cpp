@@ -7,6 +7,7 @@
 #include "cairn/cli/engine_arguments.h"
 #include "cairn/cli/guidance_arguments.h"
 #include "cairn/cli/sampling_arguments.h"
+#include "cairn/cli/usage.h"
 #include "cairn/cli/verbs.h"
 #include "cairn/infer/text_model.h"
 #include "cairn/io/hub/hub.h"
@@ -26,16 +27,11 @@ struct Options {
 
 [[noreturn]] void refuse(const std::string& subject, const std::string& expected,
                          const std::string& found) {
-  throw Error({.kind = ErrorKind::usage,
-               .doing = "reading the command line of cairn chat",
-               .subject = subject,
-               .expected = expected,
-               .found = found});
+  refuse_argument("cairn chat", subject, expected, found);
 }
 
 size_t not_negative(const std::string& name, int64_t value) {
-  if (value < 0) refuse(name, "0 or more", std::to_string(value));
-  return static_cast<size_t>(value);
+  return not_negative_argument("cairn chat", name, value);
 }
 
 ChatOptions chat_options(const Options& options) {

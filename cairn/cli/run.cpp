@@ -17,6 +17,7 @@
 #include "cairn/cli/guidance_arguments.h"
 #include "cairn/cli/program.h"
 #include "cairn/cli/sampling_arguments.h"
+#include "cairn/cli/usage.h"
 #include "cairn/cli/verbs.h"
 #include "cairn/infer/generate.h"
 #include "cairn/infer/stop_matcher.h"
@@ -54,16 +55,11 @@ void catch_interrupt() {
 
 [[noreturn]] void refuse(const std::string& subject, const std::string& expected,
                          const std::string& found) {
-  throw Error({.kind = ErrorKind::usage,
-               .doing = "reading the command line of cairn run",
-               .subject = subject,
-               .expected = expected,
-               .found = found});
+  refuse_argument("cairn run", subject, expected, found);
 }
 
 size_t not_negative(const std::string& name, int64_t value) {
-  if (value < 0) refuse(name, "0 or more", std::to_string(value));
-  return static_cast<size_t>(value);
+  return not_negative_argument("cairn run", name, value);
 }
 
 std::string read_prompt(const Options& options) {

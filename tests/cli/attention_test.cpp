@@ -9,17 +9,12 @@
 #include "cairn/io/json.h"
 #include "cairn/model/model.h"
 #include "tests/support/files.h"
+#include "tests/support/verbs.h"
 
 namespace cairn {
 namespace {
 
 using testing::HasSubstr;
-
-struct Ran {
-  int code = 0;
-  std::string out;
-  std::string err;
-};
 
 class AttentionShow : public testing::Test {
  protected:
@@ -42,14 +37,7 @@ class AttentionShow : public testing::Test {
     static const std::vector<VerbGroup> groups = {{"all", {&kAttentionVerb}}};
     std::vector<std::string> words = {"attention", "show", (folder_ / "model").string()};
     words.insert(words.end(), more.begin(), more.end());
-    testing::internal::CaptureStdout();
-    testing::internal::CaptureStderr();
-    Ran ran;
-    ran.code = run_program(groups, words);
-    std::fflush(stdout);
-    ran.out = testing::internal::GetCapturedStdout();
-    ran.err = testing::internal::GetCapturedStderr();
-    return ran;
+    return run_captured(groups, words);
   }
   TempFolder folder_;
 };

@@ -9,29 +9,17 @@
 #include "cairn/io/json.h"
 #include "cairn/model/model.h"
 #include "tests/support/files.h"
+#include "tests/support/verbs.h"
 
 namespace cairn {
 namespace {
 
 using testing::HasSubstr;
 
-struct Ran {
-  int code = 0;
-  std::string out;
-  std::string err;
-};
-
 Ran run(const std::vector<std::string>& arguments) {
   static const std::vector<VerbGroup> groups = {
       {"all", {&kConvertVerb, &kInspectVerb, &kQuantizeVerb}}};
-  testing::internal::CaptureStdout();
-  testing::internal::CaptureStderr();
-  Ran ran;
-  ran.code = run_program(groups, arguments);
-  std::fflush(stdout);
-  ran.out = testing::internal::GetCapturedStdout();
-  ran.err = testing::internal::GetCapturedStderr();
-  return ran;
+  return run_captured(groups, arguments);
 }
 
 class ConvertVerb : public testing::Test {

@@ -9,6 +9,7 @@
 #include "cairn/io/safetensors.h"
 #include "cairn/model/model.h"
 #include "tests/support/files.h"
+#include "tests/support/verbs.h"
 
 namespace cairn {
 namespace {
@@ -16,24 +17,10 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-// Exit code, standard output and standard error of `cairn inspect ARGUMENTS...`.
-struct Ran {
-  int code = 0;
-  std::string out;
-  std::string err;
-};
-
 Ran inspect(std::vector<std::string> arguments) {
   static const std::vector<VerbGroup> groups = {{"all", {&kInspectVerb}}};
   arguments.insert(arguments.begin(), "inspect");
-  testing::internal::CaptureStdout();
-  testing::internal::CaptureStderr();
-  Ran ran;
-  ran.code = run_program(groups, arguments);
-  std::fflush(stdout);
-  ran.out = testing::internal::GetCapturedStdout();
-  ran.err = testing::internal::GetCapturedStderr();
-  return ran;
+  return run_captured(groups, arguments);
 }
 
 class Inspect : public testing::Test {

@@ -8,6 +8,7 @@
 #include "cairn/cli/program.h"
 #include "cairn/io/json.h"
 #include "tests/support/files.h"
+#include "tests/support/verbs.h"
 
 namespace cairn {
 namespace {
@@ -15,22 +16,9 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-struct Ran {
-  int code = 0;
-  std::string out;
-  std::string err;
-};
-
 Ran cairn(const std::vector<std::string>& arguments) {
   static const std::vector<VerbGroup> groups = {{"all", {&kDataVerb, &kStudyVerb}}};
-  testing::internal::CaptureStdout();
-  testing::internal::CaptureStderr();
-  Ran ran;
-  ran.code = run_program(groups, arguments);
-  std::fflush(stdout);
-  ran.out = testing::internal::GetCapturedStdout();
-  ran.err = testing::internal::GetCapturedStderr();
-  return ran;
+  return run_captured(groups, arguments);
 }
 
 class StudyVerb : public testing::Test {
