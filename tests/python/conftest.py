@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import sys
 
 import numpy as np
@@ -101,4 +102,13 @@ def model_folder(tmp_path_factory) -> pathlib.Path:
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"eos_token": "<|endoftext|>", "tokenizer_class": "PreTrainedTokenizerFast"})
     )
+    return folder
+
+
+def copy_with_context(model: pathlib.Path, folder: pathlib.Path, positions: int):
+    """A copy of the model in a new folder, with another context length."""
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["max_position_embeddings"] = positions
+    (folder / "config.json").write_text(json.dumps(config))
     return folder

@@ -9,13 +9,13 @@ import pathlib
 import pty
 import re
 import select
-import shutil
 import signal
 import subprocess
 import termios
 import time
 
 import pytest
+from conftest import copy_with_context
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CAIRN = pathlib.Path(os.environ.get("CAIRN", ROOT / "build" / "release" / "cairn"))
@@ -41,11 +41,7 @@ def chat_model(model_folder):
 def patient_model(chat_model, tmp_path_factory):
     """The same with so much context that an answer takes longer than anyone waits."""
     folder = tmp_path_factory.mktemp("patient") / "model"
-    shutil.copytree(chat_model, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["max_position_embeddings"] = 200_000
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+    return copy_with_context(chat_model, folder, 200_000)
 
 
 def only_letters(model):

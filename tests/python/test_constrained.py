@@ -8,10 +8,10 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 
 import pytest
+from conftest import copy_with_context
 
 jsonschema = pytest.importorskip("jsonschema")
 
@@ -97,11 +97,7 @@ del SCHEMAS["any"]["maxProperties"]
 @pytest.fixture(scope="module")
 def long_model(model_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("constrained") / "model"
-    shutil.copytree(model_folder, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["max_position_embeddings"] = 4096
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+    return copy_with_context(model_folder, folder, 4096)
 
 
 def generate(model, seed, *arguments, tokens=1500, code=0):
