@@ -7,7 +7,8 @@
 #include "cairn/base/log.h"
 #include "cairn/infer/convert.h"
 #include "cairn/io/json.h"
-#include "cairn/model/architecture.h"
+#include "cairn/model/decoder_layout.h"
+#include "cairn/model/folder.h"
 #include "cairn/model/gguf.h"
 #include "cairn/text/gguf_keys.h"
 #include "cairn/text/tokenizer_json.h"
@@ -45,17 +46,6 @@ TensorContent open_gguf(const Path& path) {
   return content;
 }
 
-BlockType stored_type(const TensorArchive& archive, const std::string& name,
-                      const StoredTensor& tensor) {
-  const auto type = tensor.type ? block_type_of(*tensor.type) : std::nullopt;
-  if (type == BlockType::f32 || type == BlockType::f16 || type == BlockType::bf16) return *type;
-  throw Error({.kind = ErrorKind::data,
-               .doing = "reading " + archive.path().string(),
-               .subject = "tensor " + in_quotes(name),
-               .expected = "F32, F16 or BF16",
-               .found = tensor.dtype});
-}
-
 void add_tokenizer(const Path& folder, const ModelConfig& config, GgufMetadata& metadata) {
   std::error_code ignored;
   if (!std::filesystem::exists(folder / "tokenizer.json", ignored)) {
@@ -67,31 +57,18 @@ void add_tokenizer(const Path& folder, const ModelConfig& config, GgufMetadata& 
   tokenizer_to_gguf(load_tokenizer(folder).spec(), config.vocab_size, metadata);
 }
 
-// A folder's files and the tables that GGUF has beside the weights.
+// A folder and the tables that GGUF has beside the weights.
 struct FolderFiles {
-  explicit FolderFiles(const Path& folder) : archive(folder) {}
-  TensorArchive archive;
+  explicit FolderFiles(const Path& path) : folder(open_model_folder(path)) {}
+  ModelFolder folder;
   std::vector<GgufTable> tables;
 };
 
-ContentTensor content_of(const TensorArchive& archive, const GgufName& name) {
-  const StoredTensor& stored = archive.find(name.hf);
-  if (stored.shape != name.hf_shape)
-    throw Error({.kind = ErrorKind::data,
-                 .doing = "reading " + archive.path().string(),
-                 .subject = "tensor " + in_quotes(name.hf),
-                 .expected = to_string(name.hf_shape) + " (by config.json)",
-                 .found = to_string(stored.shape)});
-  return {name.gguf,  stored_type(archive, name.hf, stored), name.shape, stored.bytes, name.order,
-          name.offset};
-}
-
-TensorContent open_folder(const Path& folder) {
-  const Path file = folder / "config.json";
-  const Json document = read_json(file, uint64_t{1} << 24);
-  ModelConfig config = read_model_config(JsonField(document, file.string()));
-  const auto files = std::make_shared<FolderFiles>(folder);
-  config.tie_embeddings = files->archive.tensors().count("lm_head.weight") == 0;
+TensorContent open_folder(const Path& path) {
+  const auto files = std::make_shared<FolderFiles>(path);
+  ModelConfig& config = files->folder.config;
+  const TensorArchive& archive = files->folder.archive;
+  config.tie_embeddings = archive.tensors().count(kHeadName) == 0;
   files->tables = gguf_tables(config);
   TensorContent content;
   content.files = files;
@@ -104,13 +81,16 @@ TensorContent open_folder(const Path& folder) {
                                std::as_bytes(std::span(table.values)),
                                {},
                                0});
-  for (const GgufName& name : gguf_names(config))
-    content.tensors.push_back(content_of(files->archive, name));
+  for (const GgufName& name : gguf_names(config)) {
+    const StoredTensor& stored = archive.find(name.hf);
+    content.tensors.push_back({name.gguf, *block_type_of(*stored.type), name.shape, stored.bytes,
+                               name.order, name.offset});
+  }
   write_gguf_config(config, content.metadata);
   content.metadata.set_string("general.type", "model");
   content.metadata.set_string("general.name",
-                              std::filesystem::weakly_canonical(folder).filename().string());
-  add_tokenizer(folder, config, content.metadata);
+                              std::filesystem::weakly_canonical(path).filename().string());
+  add_tokenizer(path, config, content.metadata);
   write_gguf_config(config, content.metadata);  // config.json's ids count
   return content;
 }

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "cairn/base/file.h"
+#include "cairn/base/function_ref.h"
 #include "cairn/io/tensor_source.h"
 #include "cairn/tensor/dtype.h"
 #include "cairn/tensor/shape.h"
@@ -72,6 +73,9 @@ class TensorArchive {
   const Path& path() const { return path_; }
   // By name; Error (data) with the nearest name when there is none.
   const StoredTensor& find(std::string_view name) const;
+  // Keeps the tensors for which `name_of` gives a name, under that name. Throws Error (data) when
+  // two get the same.
+  void rename(FunctionRef<std::optional<std::string>(const std::string&)> name_of);
   // Where a tensor lies.
   const Path& file_of(const StoredTensor& tensor) const { return facts_[tensor.file].path; }
 

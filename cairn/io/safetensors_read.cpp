@@ -273,6 +273,17 @@ void TensorArchive::open_shards(const Path& index) {
              "no such key", "do index and shards belong to one model?");
 }
 
+void TensorArchive::rename(FunctionRef<std::optional<std::string>(const std::string&)> name_of) {
+  StoredTensors renamed;
+  for (const auto& [name, tensor] : tensors_) {
+    const std::optional<std::string> wanted = name_of(name);
+    if (wanted && !renamed.emplace(*wanted, tensor).second)
+      refuse(path_.string(), "tensor " + in_quotes(name),
+             "one tensor that is " + in_quotes(*wanted), "two");
+  }
+  tensors_ = std::move(renamed);
+}
+
 const StoredTensor& TensorArchive::find(std::string_view name) const {
   const auto found = tensors_.find(name);
   if (found != tensors_.end()) return found->second;

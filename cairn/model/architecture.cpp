@@ -7,6 +7,7 @@
 
 #include "cairn/base/error.h"
 #include "cairn/base/suggest.h"
+#include "cairn/model/architectures/decoder_json.h"
 
 namespace cairn {
 namespace {
@@ -35,6 +36,18 @@ const std::array<const Architecture*, 10> kRegistry = {
   field.fail("one of " + list, did_you_mean(found, known));
 }
 
+const Architecture& architecture_of_type(const JsonField& type) {
+  const std::string name = type.as_string();
+  std::vector<std::string> known;
+  std::string list;
+  for (const Architecture* architecture : kRegistry) {
+    if (architecture->model_type == name) return *architecture;
+    known.emplace_back(architecture->model_type);
+    list += (list.empty() ? "" : ", ") + known.back();
+  }
+  type.fail("one of " + list, did_you_mean(name, known));
+}
+
 // The architecture that reads this config.json.
 const Architecture& architecture_of(const JsonField& config) {
   if (const auto classes = config.find("architectures")) {
@@ -46,11 +59,17 @@ const Architecture& architecture_of(const JsonField& config) {
         if (known == name) return *architecture;
     refuse_class(names[0], name);
   }
-  const JsonField type = config.member("model_type");
-  const std::string name = type.as_string();
-  for (const Architecture* architecture : kRegistry)
-    if (architecture->model_type == name) return *architecture;
-  refuse_class(type, name);
+  return architecture_of_type(config.member("model_type"));
+}
+
+// The text part of a multimodal model: what is nested, and what the whole says for it.
+ModelConfig read_text_part(const JsonField& whole) {
+  const JsonField text = whole.member("text_config");
+  require_absent(whole, "quantization_config");
+  ModelConfig config = architecture_of_type(text.member("model_type")).read(text);
+  read_special_ids(whole, config);
+  config.tie_embeddings = read_flag(whole, "tie_word_embeddings", config.tie_embeddings);
+  return config;
 }
 
 Json ids(const std::vector<int32_t>& values) {
@@ -88,19 +107,26 @@ std::vector<StoredRows> stored_tensors(const ModelConfig& config) {
       by_first_part.emplace(first, std::move(rows));
     }
   std::vector<StoredRows> result;
+  std::map<std::string, size_t> rows;  // of the parts that are not the first
   for (const ParameterSpec& spec : parameter_specs(config)) {
-    if (within.count(spec.name) != 0) continue;
+    if (within.count(spec.name) != 0) {
+      rows.emplace(spec.name, spec.shape.front());
+      continue;
+    }
     const auto fused = by_first_part.find(spec.name);
-    if (fused == by_first_part.end())
-      result.push_back({spec.name, {spec.name}});
-    else
-      result.push_back(fused->second);
+    result.push_back(fused == by_first_part.end() ? StoredRows{spec.name, {spec.name}}
+                                                  : fused->second);
+    result.back().shape = spec.shape;
   }
+  for (StoredRows& stored : result)
+    for (size_t i = 1; i < stored.parts.size(); ++i)
+      stored.shape.front() += rows.at(stored.parts[i]);
   return result;
 }
 
 ModelConfig read_model_config(const JsonField& config) {
-  ModelConfig result = normalized(architecture_of(config).read(config));
+  ModelConfig result = normalized(config.has("text_config") ? read_text_part(config)
+                                                            : architecture_of(config).read(config));
   try {
     check_config(result);
   } catch (const Error& error) {  // the same mistake, but in a file rather than in a call

@@ -28,18 +28,20 @@ struct Architecture {
   // supported.
   ModelConfig (*read)(const JsonField& config);
   Json (*write)(const ModelConfig& config, DType dtype);
-  // The tensors that files hold as rows of several parameters; null where there are none.
+  // The tensors that files hold as rows of several parameters, without shapes; null where there are
+  // none.
   std::vector<StoredRows> (*fused)(const ModelConfig& config) = nullptr;
 };
 
-// Every tensor of a file in stored order: a parameter each, or the fused ones in the place of
-// their first part.
+// Every tensor of a file in stored order, with its shape: a parameter each, or the fused ones in
+// the place of their first part.
 std::vector<StoredRows> stored_tensors(const ModelConfig& config);
 
 // By ModelConfig::architecture; Error (usage) with the known names when there is none.
 const Architecture& find_architecture(std::string_view name);
 
-// config.json as a ModelConfig, checked. Throws Error (data) naming the field.
+// config.json as a ModelConfig, checked: of a multimodal model, which nests it as "text_config",
+// the language model. Throws Error (data) naming the field.
 ModelConfig read_model_config(const JsonField& config);
 
 // A ModelConfig as config.json. Reading it back gives an equal (normalized) ModelConfig. `dtype` is

@@ -45,6 +45,7 @@ std::vector<ParameterSpec> decoder_parameters(const ModelConfig& config,
 struct StoredRows {
   std::string name;
   std::vector<std::string> parts;
+  Shape shape = {};  // of the whole
 };
 
 }  // namespace cairn

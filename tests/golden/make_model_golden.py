@@ -49,6 +49,15 @@ GRANITE = dict(
     tie_word_embeddings=True,
 )
 
+GEMMA = dict(
+    head_dim=16,
+    num_hidden_layers=3,
+    sliding_window=8,
+    layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    query_pre_attn_scalar=20,
+    pad_token_id=0,
+)
+
 # Name: class, and what differs from SIZES. Each turns on everything that its family can have.
 MODELS = {
     "llama": ("Llama", dict(tie_word_embeddings=True, rms_norm_eps=1e-5)),
@@ -109,28 +118,43 @@ MODELS = {
             **GRANITE,
         ),
     ),
-    "gemma3": (
+    "gemma3": ("Gemma3", GEMMA),
+    # With images, which the text does without.
+    "gemma3-multimodal": (
         "Gemma3",
         dict(
-            head_dim=16,
-            num_hidden_layers=3,
-            sliding_window=8,
-            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
-            query_pre_attn_scalar=20,
-            pad_token_id=0,
+            GEMMA,
+            vision_config=dict(
+                hidden_size=8,
+                intermediate_size=8,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                image_size=16,
+                patch_size=8,
+            ),
         ),
     ),
 }
 CONFIGS = {"Gemma3": "Gemma3TextConfig"}
 
 
+def empty_model(family: str, options: dict):
+    options = {**SIZES, **options}
+    plain = dict(attn_implementation="eager", experts_implementation="eager")
+    if "vision_config" in options:
+        vision = options.pop("vision_config")
+        config = getattr(transformers, family + "Config")(
+            text_config=options, vision_config=vision, mm_tokens_per_image=4,
+            eos_token_id=[2, 3], **plain)
+        return getattr(transformers, family + "ForConditionalGeneration")(config)
+    config = getattr(transformers, CONFIGS.get(family, family + "Config"))(**plain, **options)
+    return getattr(transformers, family + "ForCausalLM")(config)
+
+
 def random_model(family: str, options: dict, seed: int):
     """A model whose weights are large enough that every part of it shows in the logits."""
     torch.manual_seed(seed)
-    config = getattr(transformers, CONFIGS.get(family, family + "Config"))(
-        attn_implementation="eager", experts_implementation="eager", **{**SIZES, **options}
-    )
-    model = getattr(transformers, family + "ForCausalLM")(config).float().eval()
+    model = empty_model(family, options).float().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() == 1:
@@ -145,6 +169,7 @@ def random_model(family: str, options: dict, seed: int):
 def stored_name(name: str) -> str:
     """Files keep the names that stacks of experts had before transformers 5."""
     for new, old in [
+        ("model.language_model.", "model."),
         ("experts.gate_up_proj", "input_linear.weight"),
         ("experts.down_proj", "output_linear.weight"),
         ("moe.router.weight", "moe.router.layer.weight"),
@@ -161,7 +186,8 @@ def gradient_marks(model, tokens) -> torch.Tensor:
         loss = loss + model.router_aux_loss_coef * output.aux_loss * (len(tokens) - 1)
     loss.backward()
     marks = []
-    for _, parameter in sorted((stored_name(name), p) for name, p in model.named_parameters()):
+    used = [(stored_name(n), p) for n, p in model.named_parameters() if p.grad is not None]
+    for _, parameter in sorted(used):
         gradient = parameter.grad.flatten()
         wave = torch.cos(torch.arange(len(gradient), dtype=torch.float64))
         marks.append([gradient.norm(), gradient @ parameter.detach().flatten(), gradient @ wave])
@@ -176,7 +202,7 @@ def main() -> None:
         model = random_model(family, options, seed)
         folder = FOLDER / name
         model.save_pretrained(folder)
-        tokens = torch.randint(3, model.config.vocab_size, (TOKENS,))  # 0 may be padding
+        tokens = torch.randint(3, SIZES["vocab_size"], (TOKENS,))  # 0 may be padding
         # The reference sums in float64, so that all of a difference is ours.
         with torch.no_grad():
             logits = model.double()(tokens[None]).logits[0].float()

@@ -70,7 +70,8 @@ TEST_P(EngineGolden, LogitsAreThoseOfTransformers) {
 INSTANTIATE_TEST_SUITE_P(Families, EngineGolden,
                          testing::Values("llama", "llama-untied", "llama-biases", "llama-linear",
                                          "llama-yarn", "llama-dynamic", "mistral", "granite",
-                                         "qwen2", "qwen3", "phi3", "phi3-longrope", "gemma3"));
+                                         "qwen2", "qwen3", "phi3", "phi3-longrope", "gemma3",
+                                         "gemma3-multimodal"));
 
 TEST(Engine, RefusesMixturesOfExpertsByName) {
   ThreadTeam team(1);

@@ -122,6 +122,48 @@ TEST(ConfigJson, RefusesByNameWhatCairnDoesNotDo) {
     EXPECT_THAT(message_with(changes), HasSubstr("config.json: " + field));
 }
 
+// Gemma3-4B's, which leaves out what its class has by default; the whole says which tokens end
+// texts.
+TEST(ConfigJson, ReadsTheTextPartOfAMultimodalModel) {
+  const ModelConfig config = read(Json::parse(R"({
+    "architectures": ["Gemma3ForConditionalGeneration"], "eos_token_id": [1, 106],
+    "image_token_index": 262144, "model_type": "gemma3", "torch_dtype": "bfloat16",
+    "text_config": {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text",
+                    "num_hidden_layers": 34, "sliding_window": 1024,
+                    "rope_scaling": {"factor": 8.0, "rope_type": "linear"}},
+    "vision_config": {"hidden_size": 1152, "model_type": "siglip_vision_model"}})"));
+  EXPECT_EQ(config.architecture, "gemma3");
+  EXPECT_EQ(config.vocab_size, 262208U);
+  EXPECT_EQ(config.hidden_size, 2560U);
+  EXPECT_EQ(config.layers, 34U);
+  EXPECT_EQ(config.heads, 8U);
+  EXPECT_EQ(config.kv_heads, 4U);
+  EXPECT_EQ(config.head_dim, 256U);
+  EXPECT_TRUE(config.tie_embeddings);
+  EXPECT_EQ(config.eos_ids, (std::vector<int32_t>{1, 106}));
+  EXPECT_EQ(std::get<int64_t>(config.local_attention.values.at("window")), 1024);
+  EXPECT_EQ(std::get<double>(config.attention.values.at("rope_factor")), 8.0);
+}
+
+TEST(ConfigJson, RefusesATextPartByItsOwnName) {
+  Json document = {{"model_type", "mllama"},
+                   {"text_config", {{"model_type", "mllama_text_model"}}}};
+  EXPECT_THAT(message_of([&] { read(document); }),
+              HasSubstr("config.json: text_config.model_type\n  expected one of llama"));
+  document["text_config"] = {{"model_type", "llama"}, {"hidden_size", "wide"}};
+  EXPECT_THAT(message_of([&] { read(document); }), HasSubstr("text_config.hidden_size"));
+  document["text_config"] = {{"model_type", "qwen3"}, {"rope_scaling", {{"type", "mrope"}}}};
+  EXPECT_THAT(message_of([&] { read(document); }), HasSubstr("text_config.rope_scaling.type"));
+}
+
+TEST(ConfigJson, TakesMistralsWindowWhereTheFileIsSilent) {
+  Json document = smollm();
+  document["architectures"] = {"MistralForCausalLM"};
+  EXPECT_EQ(std::get<int64_t>(read(document).attention.values.at("window")), 4096);
+  document["sliding_window"] = nullptr;
+  EXPECT_EQ(read(document).attention.values.count("window"), 0U);
+}
+
 TEST(ConfigJson, SuggestsTheClassThatWasMeant) {
   EXPECT_THAT(message_with({{"architectures", {"LlamaForCausalLm"}}}),
               HasSubstr("did you mean \"LlamaForCausalLM\""));

@@ -75,6 +75,7 @@ TEST_F(SavedModel, IsAPlainLlamaFolder) {
   EXPECT_EQ(config["architectures"], Json::array({"LlamaForCausalLM"}));
   EXPECT_EQ(config["model_type"], "llama");
   EXPECT_EQ(config["torch_dtype"], "float32");
+  EXPECT_EQ(config["dtype"], "float32");
   EXPECT_EQ(config["rope_theta"], 10000.0);
   EXPECT_EQ(config["head_dim"], 4);
   EXPECT_EQ(config["eos_token_id"], 2);
@@ -84,6 +85,56 @@ TEST_F(SavedModel, IsAPlainLlamaFolder) {
   EXPECT_EQ(generation["bos_token_id"], 1);
   EXPECT_EQ(generation["eos_token_id"], 2);
   EXPECT_FALSE(generation.contains("pad_token_id"));
+}
+
+// Puts a saved model into a folder as the language model of one that sees, whose tensors' names
+// begin with `prefix`; `more` are others.
+void nest(const Path& folder, const std::string& prefix, const std::vector<TensorEntry>& more) {
+  const Json text = read_json(folder / "config.json");
+  write_file_atomically(folder / "config.json",
+                        write_json({{"architectures", {"SeeingForConditionalGeneration"}},
+                                    {"model_type", "seeing"},
+                                    {"eos_token_id", {3, 4}},
+                                    {"text_config", text}}));
+  std::vector<TensorEntry> entries;
+  std::vector<std::string> bytes;
+  {
+    const TensorArchive archive(folder);
+    for (const auto& [name, tensor] : archive.tensors()) {
+      entries.push_back(
+          {prefix + name.substr(std::string("model.").size()), *tensor.type, tensor.shape});
+      bytes.emplace_back(reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size());
+    }
+  }
+  for (const TensorEntry& entry : more) {
+    entries.push_back(entry);
+    bytes.emplace_back(element_count(entry.shape) * dtype_size(entry.dtype), '\0');
+  }
+  write_tensor_archive(folder, "model", entries, [&](size_t index, ByteSink sink) {
+    sink(bytes[index].data(), bytes[index].size());
+  });
+}
+
+TEST(ModelFiles, OfMultimodalModelsAreTheTextPart) {
+  const Model model = random_model();
+  for (const char* prefix :
+       {"language_model.model.", "model.language_model.", "model.text_model."}) {
+    const TempFolder folder;
+    save_model(model, folder.path());
+    nest(folder.path(), prefix,
+         {{"vision_tower.patch.weight", DType::i8, {3, 3}}, {"model.connector.weight", {}, {2}}});
+    const Model loaded = load_model(folder.path());
+    EXPECT_EQ(loaded.weights_hash(), model.weights_hash()) << prefix;
+    EXPECT_EQ(loaded.config().eos_ids, (std::vector<int32_t>{3, 4}));
+  }
+}
+
+TEST(ModelFiles, OfMultimodalModelsMayNotHoldWhatTheTextPartDoesNotSay) {
+  const TempFolder folder;
+  save_model(random_model(), folder.path());
+  nest(folder.path(), "model.language_model.",
+       {{"model.language_model.layers.0.cross_attn.weight", DType::f32, {2}}});
+  EXPECT_THAT(load_message(folder.path()), HasSubstr("layers.0.cross_attn.weight"));
 }
 
 TEST(ModelFiles, KeepUntiedHeadsListsOfIdsAndPadding) {

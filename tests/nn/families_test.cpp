@@ -94,7 +94,7 @@ INSTANTIATE_TEST_SUITE_P(Families, Family,
                          testing::Values("llama", "llama-untied", "llama-biases", "llama-linear",
                                          "llama-yarn", "llama-dynamic", "mistral", "granite",
                                          "granitemoe", "granitemoeshared", "qwen2", "qwen3", "phi3",
-                                         "phi3-longrope", "gemma3"));
+                                         "phi3-longrope", "gemma3", "gemma3-multimodal"));
 
 }  // namespace
 }  // namespace cairn

@@ -92,29 +92,38 @@ Json write_layer_types(const ModelConfig& config) {
 }
 
 ModelConfig read_decoder(const JsonField& config, const DecoderDefaults& defaults) {
-  if (config.has("text_config"))
-    config.member("text_config").fail("a text model", "multimodal models are not supported");
   require_absent(config, "quantization_config");
+  // Of a nested configuration transformers writes only what is not its default.
+  const bool nested = !config.path().empty();
+  const auto size = [&](const char* key, size_t otherwise) {
+    return nested ? read_size(config, key, otherwise) : config.member(key).as_positive();
+  };
+  const DecoderSizes& usual = defaults.sizes;
   ModelConfig c;
-  c.vocab_size = config.member("vocab_size").as_positive();
-  c.hidden_size = config.member("hidden_size").as_positive();
-  c.intermediate_size = config.member("intermediate_size").as_positive();
-  c.layers = config.member("num_hidden_layers").as_positive();
-  c.heads = config.member("num_attention_heads").as_positive();
-  c.kv_heads = read_size(config, "num_key_value_heads", c.heads);
+  c.vocab_size = size("vocab_size", usual.vocab_size);
+  c.hidden_size = size("hidden_size", usual.hidden_size);
+  c.intermediate_size = size("intermediate_size", usual.intermediate_size);
+  c.layers = size("num_hidden_layers", usual.layers);
+  c.heads = size("num_attention_heads", usual.heads);
+  c.kv_heads = read_size(config, "num_key_value_heads",
+                         nested && usual.kv_heads != 0 ? usual.kv_heads : c.heads);
   if (!config.has("head_dim") && c.hidden_size % c.heads != 0)
-    config.member("num_attention_heads")
+    config.member(config.has("num_attention_heads") ? "num_attention_heads" : "hidden_size")
         .fail("a divisor of hidden_size " + std::to_string(c.hidden_size) +
               ", as head_dim is not given");
   c.head_dim = read_size(config, "head_dim", c.hidden_size / c.heads);
   c.context_length = read_size(config, "max_position_embeddings", defaults.context_length);
   c.rms_norm_eps = read_number(config, "rms_norm_eps", defaults.rms_norm_eps);
   c.tie_embeddings = read_flag(config, "tie_word_embeddings", defaults.tie_embeddings);
-  c.bos_ids = read_ids(config, "bos_token_id");
-  c.eos_ids = read_ids(config, "eos_token_id");
+  read_special_ids(config, c);
+  return c;
+}
+
+void read_special_ids(const JsonField& config, ModelConfig& c) {
+  if (config.has("bos_token_id")) c.bos_ids = read_ids(config, "bos_token_id");
+  if (config.has("eos_token_id")) c.eos_ids = read_ids(config, "eos_token_id");
   if (const auto pad = config.find("pad_token_id"); pad && pad->value() != -1)
     c.pad_id = read_id(*pad);  // -1 is what some old files write for "none"
-  return c;
 }
 
 Json write_decoder(const ModelConfig& c, std::string_view class_name, std::string_view type,
@@ -138,6 +147,7 @@ Json write_decoder(const ModelConfig& c, std::string_view class_name, std::strin
                  {"bos_token_id", one_or_list(c.bos_ids)},
                  {"eos_token_id", one_or_list(c.eos_ids)},
                  {"pad_token_id", nullptr},
+                 {"dtype", torch},  // the key since transformers 4.56, and the one before
                  {"torch_dtype", torch}};
   if (c.pad_id) config["pad_token_id"] = *c.pad_id;
   return config;

@@ -10,8 +10,19 @@
 
 namespace cairn {
 
+// Sizes that the text part of a multimodal model may leave out; other files say them all.
+struct DecoderSizes {
+  size_t vocab_size = 32000;
+  size_t hidden_size = 4096;
+  size_t intermediate_size = 11008;
+  size_t layers = 32;
+  size_t heads = 32;
+  size_t kv_heads = 0;  // 0: as many as heads
+};
+
 // What transformers assumes where a file is silent; differs between families.
 struct DecoderDefaults {
+  DecoderSizes sizes;
   double rope_theta = 10000;
   double rms_norm_eps = 1e-6;
   size_t context_length = 2048;
@@ -22,7 +33,10 @@ struct DecoderDefaults {
 // field. `architecture` is left to the family.
 ModelConfig read_decoder(const JsonField& config, const DecoderDefaults& defaults);
 
-// The same, and what every family writes: {"architectures": [class_name], "model_type": type, ...}.
+// The ids at which texts begin, end and are padded, as far as `config` has them.
+void read_special_ids(const JsonField& config, ModelConfig& c);
+
+// Sizes, norms, head and ids as every family writes them: {"architectures": [class_name], "model_type": type, ...}.
 // Rotary positions are left out; see write_rope.
 Json write_decoder(const ModelConfig& config, std::string_view class_name, std::string_view type,
                    DType dtype);

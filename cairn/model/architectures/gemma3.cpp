@@ -43,7 +43,14 @@ ModelConfig read_gemma3(const JsonField& config) {
     require_absent(config, key);
   require_false(config, "attention_bias");
   require_false(config, "use_bidirectional_attention");
-  ModelConfig c = read_decoder(config, {.context_length = 131072, .tie_embeddings = true});
+  ModelConfig c = read_decoder(config, {.sizes = {.vocab_size = 262208,
+                                                  .hidden_size = 2304,
+                                                  .intermediate_size = 9216,
+                                                  .layers = 26,
+                                                  .heads = 8,
+                                                  .kv_heads = 4},
+                                        .context_length = 131072,
+                                        .tie_embeddings = true});
   c.architecture = "gemma3";
   if (!config.has("head_dim")) c.head_dim = 256;  // whatever hidden_size / heads would be
   c.gate = read_gate(config, Gate::gelu_tanh);
@@ -57,7 +64,8 @@ ModelConfig read_gemma3(const JsonField& config) {
   normalise_heads(c.attention, c.rms_norm_eps);
   normalise_heads(c.local_attention, c.rms_norm_eps);
   c.local_layers = read_layer_types(config, c.layers);
-  const size_t pattern = read_size(config, "sliding_window_pattern", kPattern);
+  const size_t pattern = read_size(config, "sliding_window_pattern",
+                                   read_size(config, "_sliding_window_pattern", kPattern));
   if (c.local_layers.empty())
     for (size_t layer = 0; layer < c.layers; ++layer)
       c.local_layers.push_back((layer + 1) % pattern != 0);

@@ -38,11 +38,14 @@ Json write_llama(const ModelConfig& c, DType dtype) {
 }
 
 ModelConfig read_mistral(const JsonField& config) {
-  ModelConfig c = read_decoder(config, {.context_length = 131072});
+  ModelConfig c = read_decoder(
+      config, {.sizes = {.intermediate_size = 14336, .kv_heads = 8}, .context_length = 131072});
   c.architecture = "mistral";
   c.gate = read_gate(config, Gate::silu);
   c.attention = read_rope(config, c, 10000);
-  if (const auto window = config.find("sliding_window"))
+  if (!config.value().contains("sliding_window"))
+    c.attention.values["window"] = int64_t{4096};  // as transformers has it; null means none
+  else if (const auto window = config.find("sliding_window"))
     c.attention.values["window"] = static_cast<int64_t>(window->as_positive());
   return c;
 }

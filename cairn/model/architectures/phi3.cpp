@@ -14,7 +14,10 @@ constexpr std::array<std::string_view, 1> kClasses = {"Phi3ForCausalLM"};
 
 ModelConfig read_phi3(const JsonField& config) {
   require_false(config, "attention_bias");
-  ModelConfig c = read_decoder(config, {.rms_norm_eps = 1e-5, .context_length = 4096});
+  ModelConfig c = read_decoder(
+      config, {.sizes = {.vocab_size = 32064, .hidden_size = 3072, .intermediate_size = 8192},
+               .rms_norm_eps = 1e-5,
+               .context_length = 4096});
   c.architecture = "phi3";
   c.gate = read_gate(config, Gate::silu);
   c.attention = read_rope(config, c, 10000);

@@ -11,6 +11,9 @@
 namespace cairn {
 namespace {
 
+constexpr DecoderDefaults kDefaults = {.sizes = {.vocab_size = 151936, .intermediate_size = 22016},
+                                       .context_length = 32768};
+
 constexpr std::array<std::string_view, 1> kQwen2Classes = {"Qwen2ForCausalLM"};
 constexpr std::array<std::string_view, 1> kQwen3Classes = {"Qwen3ForCausalLM"};
 
@@ -41,7 +44,7 @@ bool write_windows(const ModelConfig& c, Json& config) {
 }
 
 ModelConfig read_qwen2(const JsonField& config) {
-  ModelConfig c = read_decoder(config, {.context_length = 32768});
+  ModelConfig c = read_decoder(config, kDefaults);
   c.architecture = "qwen2";
   c.gate = read_gate(config, Gate::silu);
   c.qkv_bias = true;
@@ -58,7 +61,7 @@ Json write_qwen2(const ModelConfig& c, DType dtype) {
 }
 
 ModelConfig read_qwen3(const JsonField& config) {
-  ModelConfig c = read_decoder(config, {.context_length = 32768});
+  ModelConfig c = read_decoder(config, kDefaults);
   c.architecture = "qwen3";
   if (!config.has("head_dim")) c.head_dim = 128;  // whatever hidden_size / heads would be
   c.gate = read_gate(config, Gate::silu);
