@@ -10,6 +10,7 @@
 #include "cairn/base/progress.h"
 #include "cairn/cli/verbs.h"
 #include "cairn/infer/convert.h"
+#include "cairn/infer/text_model.h"
 #include "cairn/io/json.h"
 #include "cairn/io/toml.h"
 #include "cairn/model/convert_attention.h"
@@ -20,9 +21,10 @@ namespace cairn {
 namespace {
 
 struct Options {
-  std::string model, out, to, type, imatrix, attention;
+  std::string model, out, to, type, imatrix, imatrix_out, attention;
   std::vector<std::string> attention_options;  // "attention.path_rank=16"
   int64_t seed = 0;
+  int64_t imatrix_chunks = 0;
   int64_t threads = 0;
   bool json = false;
 };
@@ -68,12 +70,49 @@ void print(const Manifest& manifest, const Options& options) {
              elements > 0 ? bits / elements : 0.0);
 }
 
+// Runs the model over a text.
+ImportanceSums measure_importance(const Options& options, ThreadTeam& team) {
+  const Tokenizer tokenizer = open_tokenizer(options.model);
+  const MappedFile file(options.imatrix);
+  if (file.text().find('\0') != std::string_view::npos)
+    refuse("--imatrix", "a text, or a GGUF file of an importance matrix", "another file");
+  std::vector<int32_t> tokens;
+  EncodeScratch scratch;
+  tokenizer.encode(file.text(), tokens, scratch, {.add_special = true});
+  ImportanceOptions cut;
+  cut.chunks = static_cast<uint64_t>(options.imatrix_chunks);
+  const std::vector<int32_t> frame = tokenizer.encode("", {.add_special = true});
+  if (!frame.empty() && frame.front() == tokenizer.bos_id()) cut.begin = frame.front();
+  uint64_t count = tokens.size() / cut.chunk_tokens * cut.chunk_tokens;
+  if (cut.chunks != 0) count = std::min<uint64_t>(count, cut.chunks * cut.chunk_tokens);
+  ProgressCount progress(
+      "weighing columns", std::max<uint64_t>(count, 1), "tokens",
+      options.json ? ProgressLine::Style::quiet : ProgressLine::Style::automatic);
+  ImportanceSums sums = gather_importance(options.model, tokens, cut, team,
+                                          [&](uint64_t read) { progress.advance(read); });
+  progress.finish();
+  sums.text = options.imatrix;
+  return sums;
+}
+
+// A matrix from a file or by running the model, kept where asked for.
+ImportanceMatrix importance_of(const Options& options, ThreadTeam& team) {
+  if (options.imatrix_chunks < 0)
+    refuse("--imatrix-chunks", "0 or more", std::to_string(options.imatrix_chunks));
+  if (options.imatrix.empty()) {
+    if (!options.imatrix_out.empty()) refuse("--imatrix-out", "--imatrix TEXT before it", "none");
+    return {};
+  }
+  const ImportanceSums sums = is_gguf(options.imatrix) ? read_importance_sums(options.imatrix)
+                                                       : measure_importance(options, team);
+  if (!options.imatrix_out.empty()) write_importance_sums(options.imatrix_out, sums);
+  return means_of(sums);
+}
+
 Manifest write_gguf(const Options& options, const FileType* type) {
   ThreadTeam team(static_cast<int>(options.threads));
-  const TensorContent content = open_as_gguf(options.model);
-  const ImportanceMatrix importance =
-      options.imatrix.empty() ? ImportanceMatrix{} : read_importance_matrix(options.imatrix);
-  return write_gguf_model(content, options.out, type, importance, team);
+  const ImportanceMatrix importance = importance_of(options, team);
+  return write_gguf_model(open_as_gguf(options.model), options.out, type, importance, team);
 }
 
 std::optional<DType> read_dtype(const std::string& word) {
@@ -168,8 +207,13 @@ std::function<int()> prepare_quantize(Arguments& arguments) {
   arguments.option("-t,--type",
                    "q8_0, q6_k, q5_k_m, q5_0, q4_k_m, q4_0, q3_k_m, q2_k, ... (q4_k_m)",
                    options->type);
-  arguments.option("--imatrix", "importance of columns, a GGUF file of llama.cpp's imatrix",
+  arguments.option("--imatrix",
+                   "importance of columns: a text to run the model over, or a GGUF file of it",
                    options->imatrix);
+  arguments.option("--imatrix-out", "keeps that file, which llama.cpp reads too",
+                   options->imatrix_out);
+  arguments.option("--imatrix-chunks", "of 512 tokens, at most (0: all of the text)",
+                   options->imatrix_chunks);
   return [options] { return run_quantize(*options); };
 }
 
@@ -188,7 +232,7 @@ const Verb kQuantizeVerb{.name = "quantize",
                          .does = "Write a model with fewer bits a weight, as GGUF",
                          .example =
                              "cairn quantize demo/model demo-q4.gguf -t q4_k_m\n"
-                             "cairn quantize big.gguf small.gguf -t q4_0 --imatrix imatrix.gguf",
+                             "cairn quantize big.gguf small.gguf -t q4_0 --imatrix notes.txt",
                          .prepare = prepare_quantize};
 
 }  // namespace cairn

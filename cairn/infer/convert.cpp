@@ -22,11 +22,14 @@ constexpr uint32_t kQuantizationVersion = 2;        // general.quantization_vers
 constexpr size_t kSlabElements = size_t{1} << 22;   // converted and written at a time
 constexpr size_t kChunkElements = size_t{1} << 15;  // one thread's piece of a slab
 
-// Rows [first, first + count) of a tensor in another type, into `to`.
+// Rows [first, first + count) of a tensor in another type, into `to`; `importance` is that of its
+// columns, or of each expert's.
 void convert_rows(const ContentTensor& tensor, size_t first, size_t count, BlockType type,
                   View1<const float> importance, std::span<std::byte> to, ThreadTeam& team) {
   const size_t cols = tensor.cols(), row_bytes = block_row_bytes(type, cols);
   const size_t grain = std::max<size_t>(1, kChunkElements / cols);
+  const size_t matrices = std::max<size_t>(1, importance.size / cols);
+  const size_t matrix_rows = tensor.rows() / matrices;
   team.run(chunk_count(count, grain), [&](size_t chunk, int /*thread*/) {
     std::vector<float> values(cols);
     const size_t end = std::min(count, (chunk + 1) * grain);
@@ -39,7 +42,10 @@ void convert_rows(const ContentTensor& tensor, size_t first, size_t count, Block
       }
       decode_blocks(tensor.type, from, {values.data(), cols});
       for (float& value : values) value += static_cast<float>(tensor.offset);
-      encode_blocks(type, {values.data(), cols}, target, importance);
+      const auto weights = importance.empty()
+                               ? importance
+                               : importance.slice((first + i) / matrix_rows * cols, cols);
+      encode_blocks(type, {values.data(), cols}, target, weights);
     }
   });
 }
@@ -53,14 +59,16 @@ BlockType kept_type(const ContentTensor& tensor) {
 View1<const float> importance_of(const ImportanceMatrix& matrix, const ContentTensor& tensor) {
   const auto found = matrix.find(tensor.name);
   if (found == matrix.end()) return {};
-  if (found->second.size() != tensor.cols())
+  const size_t matrices = tensor.shape.size() == 3 ? tensor.shape.front() : 1;
+  const size_t size = found->second.size();
+  if (size != tensor.cols() && size != matrices * tensor.cols())
     throw Error({.kind = ErrorKind::data,
                  .doing = "reading the importance matrix",
                  .subject = "tensor " + in_quotes(tensor.name),
                  .expected = std::to_string(tensor.cols()) + " columns",
-                 .found = std::to_string(found->second.size()),
+                 .found = std::to_string(size),
                  .hint = "is it of another model?"});
-  return {found->second.data(), found->second.size()};
+  return {found->second.data(), size};
 }
 
 uint32_t file_type_id(const TensorContent& content, const FileType* file_type) {

@@ -11,7 +11,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -19,6 +18,7 @@
 #include <vector>
 
 #include "cairn/base/thread_team.h"
+#include "cairn/infer/importance.h"
 #include "cairn/infer/quantization_mix.h"
 #include "cairn/io/gguf.h"
 #include "cairn/io/safetensors.h"
@@ -57,12 +57,6 @@ struct TensorContent {
 // GGUF knows, with its tokenizer if tokenizer.json is there. Throws Error: data naming what is
 // wrong or cannot be said in GGUF.
 TensorContent open_as_gguf(const Path& path);
-
-// Squares of activations, summed by column, for each tensor by its GGUF name.
-using ImportanceMatrix = std::map<std::string, std::vector<float>, std::less<>>;
-// From the GGUF file that llama.cpp's imatrix program writes: NAME.in_sum2 over NAME.counts.
-// Throws Error (data).
-ImportanceMatrix read_importance_matrix(const Path& path);
 
 // One tensor of a written file.
 struct WrittenTensor {

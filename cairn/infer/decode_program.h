@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "cairn/attention/mechanism.h"
+#include "cairn/infer/activation_squares.h"
 #include "cairn/infer/decode_plan.h"
 #include "cairn/infer/decoder_weights.h"
 #include "cairn/infer/paged_cache.h"
@@ -36,6 +37,7 @@ struct DecodePass {
   // [1, vocab_size]: what follows the last token; [tokens, vocab_size]: what follows each; or
   // empty.
   View2<float> logits;
+  ActivationSquares* squares = nullptr;  // of what products read, where somebody wants them
 };
 
 class DecodeProgram {

@@ -96,7 +96,7 @@ void DecodeProgram::Walk::before_attention(size_t layer) {
   const bool room = !values.plain && program_.rooms_want_hidden_;
   const Norm norm{values.attention_gain,
                   layer == 0 ? nullptr : &program_.layers_[layer - 1].mlp_post_gain,
-                  layer == 0 ? 0 : layer - 1};
+                  layer == 0 ? 0 : layer - 1, ProductInput::qkv, layer};
   normalize(norm, program_.plan_.kinds(layer).qkv, room);
   size_t column = 0;
   const std::array<size_t, 3> widths = {geometry_.heads * geometry_.head_dim,
@@ -114,23 +114,25 @@ void DecodeProgram::Walk::after_attention(size_t layer) {
   const LayerKinds& kinds = program_.plan_.kinds(layer);
   if (few() && values.plain) {
     combine_few(values);
-    store_rows(own_.attended, kinds.o, layer);
+    store_rows(own_.attended, kinds.o, ProductInput::o, layer);
   } else {
-    store_rows(buffers_.attended, kinds.o, layer);
+    store_rows(buffers_.attended, kinds.o, ProductInput::o, layer);
   }
   multiply(rows.o, blocks_, buffers_.branch, values.o_bias);
   meet();
-  normalize({values.mlp_gain, &values.attention_post_gain, layer}, kinds.gate_up, false);
+  normalize({values.mlp_gain, &values.attention_post_gain, layer, ProductInput::gate_up, layer},
+            kinds.gate_up, false);
   gate(rows, values);
   meet();
-  store_rows(buffers_.gated, kinds.down, layer);
+  store_rows(buffers_.gated, kinds.down, ProductInput::down, layer);
   multiply(rows.down, blocks_, buffers_.branch, values.down_bias);
   meet();
 }
 
 void DecodeProgram::Walk::read_head() {
   const size_t layers = program_.layers_.size();
-  const Norm norm{program_.final_gain_, &program_.layers_[layers - 1].mlp_post_gain, layers - 1};
+  const Norm norm{program_.final_gain_, &program_.layers_[layers - 1].mlp_post_gain, layers - 1,
+                  ProductInput::head, layers - 1};
   const ActivationKinds kinds = program_.plan_.head_kinds();
   if (pass_.logits.rows == tokens_) {
     normalize(norm, kinds, false);
@@ -175,7 +177,15 @@ void DecodeProgram::Walk::normalize_block(const Norm& norm, size_t first, TokenB
   const ActivationSource source{block.x.rows_slice(0, block.tokens),
                                 {own_.scale.data(), block.tokens},
                                 {norm.gain.data(), n}};
+  note_squares(source, block, norm.input, norm.reader);
   store(source, block, kinds, norm.layer);
+}
+
+void DecodeProgram::Walk::note_squares(const ActivationSource& source, const TokenBlock& block,
+                                       ProductInput input, size_t layer) {
+  // Of a short pass every thread has all tokens.
+  if (pass_.squares == nullptr || (few() && thread_ != 0)) return;
+  pass_.squares->add(layer, input, block.first / PassBuffers::kBlockTokens, source);
 }
 
 void DecodeProgram::Walk::store(const ActivationSource& source, TokenBlock& block,
@@ -191,11 +201,14 @@ void DecodeProgram::Walk::store(const ActivationSource& source, TokenBlock& bloc
   }
 }
 
-void DecodeProgram::Walk::store_rows(View2<const float> rows, ActivationKinds kinds, size_t layer) {
-  for (size_t i = 0; i < blocks_.size(); ++i)
-    if (fills(i))
-      store({rows.rows_slice(blocks_[i].first, blocks_[i].tokens), {}, {}}, blocks_[i], kinds,
-            layer);
+void DecodeProgram::Walk::store_rows(View2<const float> rows, ActivationKinds kinds,
+                                     ProductInput input, size_t layer) {
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    if (!fills(i)) continue;
+    const ActivationSource source{rows.rows_slice(blocks_[i].first, blocks_[i].tokens), {}, {}};
+    note_squares(source, blocks_[i], input, layer);
+    store(source, blocks_[i], kinds, layer);
+  }
   meet_if_shared();
 }
 

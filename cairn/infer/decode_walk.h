@@ -25,6 +25,8 @@ class DecodeProgram::Walk {
     const std::vector<float>& gain;
     const std::vector<float>* post_gain;  // of the branch; null: no branch; empty: no norm
     size_t layer;                         // whose output it reads, for errors
+    ProductInput input;                   // of layer `reader`, which products will read it
+    size_t reader;
   };
 
   void embed();
@@ -37,7 +39,9 @@ class DecodeProgram::Walk {
                        bool keep);
   void store(const ActivationSource& source, TokenBlock& block, ActivationKinds kinds,
              size_t layer);
-  void store_rows(View2<const float> rows, ActivationKinds kinds, size_t layer);
+  void store_rows(View2<const float> rows, ActivationKinds kinds, ProductInput input, size_t layer);
+  void note_squares(const ActivationSource& source, const TokenBlock& block, ProductInput input,
+                    size_t layer);
   void multiply(const PlannedRows& rows, std::span<const TokenBlock> blocks, View2<float> y,
                 const std::vector<float>& bias);
   void multiply_block(const TileRows& rows, size_t first, const TokenBlock& block, View2<float> y,

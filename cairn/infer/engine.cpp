@@ -48,9 +48,10 @@ struct Session::Implementation {
   }
 
   // Reads tokens with the logits that rows of `logits` want: as many as tokens, or one, or none.
-  void read(std::span<const int32_t> some, View2<float> logits) {
+  void read(std::span<const int32_t> some, View2<float> logits,
+            ActivationSquares* squares = nullptr) {
     cache.prepare(tokens.size(), tokens.size() + some.size());
-    engine->program.run({some, tokens.size(), &cache, rooms, logits});
+    engine->program.run({some, tokens.size(), &cache, rooms, logits, squares});
     tokens.insert(tokens.end(), some.begin(), some.end());
   }
 
@@ -133,6 +134,22 @@ void Session::append(std::span<const int32_t> tokens, View2<float> logits) {
     implementation_->forget(before);
     throw;
   }
+}
+
+void Session::append(std::span<const int32_t> tokens, ActivationSquares& squares) {
+  implementation_->engine->check(*implementation_, tokens);
+  const size_t before = length();
+  try {
+    for (size_t done = 0; done < tokens.size();) {
+      const size_t count = std::min(tokens.size() - done, DecodeProgram::kMostTokens);
+      implementation_->read(tokens.subspan(done, count), {}, &squares);
+      done += count;
+    }
+  } catch (...) {
+    implementation_->forget(before);
+    throw;
+  }
+  squares.count(tokens.size());
 }
 
 std::span<const int32_t> Session::tokens() const {

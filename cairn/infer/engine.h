@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "cairn/base/thread_team.h"
+#include "cairn/infer/activation_squares.h"
 #include "cairn/infer/decoder_weights.h"
 #include "cairn/tensor/view.h"
 
@@ -56,6 +57,8 @@ class Session {
   View1<const float> append(int32_t token) { return append({&token, 1}); }
   // The same, with the logits that follow each of the tokens: logits [tokens, vocab_size].
   void append(std::span<const int32_t> tokens, View2<float> logits);
+  // Reads tokens without logits and adds the squares of what the products of every layer read.
+  void append(std::span<const int32_t> tokens, ActivationSquares& squares);
 
   // Everything read so far.
   std::span<const int32_t> tokens() const;

@@ -166,7 +166,7 @@ TEST_F(Convert, AnImportanceMatrixIsReadAndMustFit) {
     write_gguf(folder_ / "i.gguf", metadata, entries, [&](size_t index, ByteSink sink) {
       index == 0 ? sink(sums.data(), 4 * cols) : sink(&count, 4);
     });
-    return read_importance_matrix(folder_ / "i.gguf");
+    return means_of(read_importance_sums(folder_ / "i.gguf"));
   };
   const ImportanceMatrix matrix = write_matrix(64);
   EXPECT_EQ(matrix.at("blk.0.ffn_up.weight")[3], 2000.0F);
@@ -183,8 +183,7 @@ TEST_F(Convert, AnImportanceMatrixIsReadAndMustFit) {
   };
   EXPECT_LT(column_error(matrix), 0.5 * column_error({}));
   EXPECT_THAT(message_of([&] { column_error(write_matrix(32)); }), HasSubstr("64 columns"));
-  EXPECT_THAT(message_of([&] { read_importance_matrix(folder_ / "m.gguf"); }),
-              HasSubstr("imatrix"));
+  EXPECT_THAT(message_of([&] { read_importance_sums(folder_ / "m.gguf"); }), HasSubstr("imatrix"));
 }
 
 TEST_F(Convert, ADiskThatFillsLeavesNoFile) {
