@@ -36,8 +36,8 @@ ModelConfig read_decoder(const JsonField& config, const DecoderDefaults& default
 // The ids at which texts begin, end and are padded, as far as `config` has them.
 void read_special_ids(const JsonField& config, ModelConfig& c);
 
-// Sizes, norms, head and ids as every family writes them: {"architectures": [class_name], "model_type": type, ...}.
-// Rotary positions are left out; see write_rope.
+// Sizes, norms, head and ids as every family writes them: {"architectures": [class_name],
+// "model_type": type, ...}. Rotary positions are left out; see write_rope.
 Json write_decoder(const ModelConfig& config, std::string_view class_name, std::string_view type,
                    DType dtype);
 
