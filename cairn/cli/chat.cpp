@@ -16,7 +16,7 @@ namespace cairn {
 namespace {
 
 struct Options {
-  std::string model, system, load, variables, overflow = "forget";
+  std::string model, system, load, chat_template, variables, overflow = "forget";
   std::vector<std::string> stops;
   int64_t tokens = 0, threads = 0;
   EngineArguments engine;
@@ -41,6 +41,7 @@ ChatOptions chat_options(const Options& options) {
   else if (options.overflow != "forget")
     refuse("--overflow", "forget or refuse", "\"" + options.overflow + "\"");
   result.variables = options.variables;
+  result.chat_template = options.chat_template;
   return result;
 }
 
@@ -80,6 +81,8 @@ std::function<int()> prepare(Arguments& arguments) {
   arguments.option("--stop", "end answers before this text; may be given several times", o.stops);
   arguments.option("--overflow", "when the context is full: forget the oldest exchanges, or refuse",
                    o.overflow);
+  arguments.option("--template", "which of the model's chat templates (default, tool_use, ...)",
+                   o.chat_template);
   arguments.option("--variables", "more for the template, as {\"enable_thinking\": false}",
                    o.variables);
   o.engine.declare(arguments);

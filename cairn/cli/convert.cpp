@@ -27,6 +27,7 @@ struct Options {
   int64_t imatrix_chunks = 0;
   int64_t threads = 0;
   bool json = false;
+  bool verify = false;
 };
 
 [[noreturn]] void refuse(const std::string& subject, const std::string& expected,
@@ -38,7 +39,8 @@ struct Options {
                .found = found});
 }
 
-Json to_json(const Manifest& manifest, const std::string& path) {
+Json to_json(const Manifest& manifest, const std::string& path,
+             const std::optional<RoundTrip>& back) {
   Json tensors = Json::array();
   for (const WrittenTensor& tensor : manifest.tensors)
     tensors.push_back({{"name", tensor.name},
@@ -46,13 +48,18 @@ Json to_json(const Manifest& manifest, const std::string& path) {
                        {"shape", tensor.shape},
                        {"bytes", tensor.bytes},
                        {"xxh3", hex64(tensor.hash)}});
-  return {{"path", path}, {"bytes", manifest.file_bytes}, {"tensors", tensors}};
+  Json result = {{"path", path}, {"bytes", manifest.file_bytes}, {"tensors", tensors}};
+  if (back)
+    result["round_trip"] = {
+        {"same", back->same}, {"decoded", back->decoded}, {"different", back->different}};
+  return result;
 }
 
 // One line a tensor with the hash of its bytes, so that two files can be compared without both.
-void print(const Manifest& manifest, const Options& options) {
+void print(const Manifest& manifest, const Options& options,
+           const std::optional<RoundTrip>& back = {}) {
   if (options.json) {
-    fmt::print("{}", write_json(to_json(manifest, options.out)));
+    fmt::print("{}", write_json(to_json(manifest, options.out, back)));
     return;
   }
   size_t width = 0;
@@ -68,6 +75,12 @@ void print(const Manifest& manifest, const Options& options) {
   fmt::print("{}: {}, {} tensors, {:.2f} bits a weight\n", options.out,
              format_bytes(manifest.file_bytes), manifest.tensors.size(),
              elements > 0 ? bits / elements : 0.0);
+  if (!back) return;
+  fmt::print("converted back: {} tensors with the same bytes, {} others", back->same,
+             back->different.size());
+  if (back->decoded > 0) fmt::print("; {} quantised ones are not compared", back->decoded);
+  fmt::print("\n");
+  for (const std::string& name : back->different) fmt::print("  {}\n", name);
 }
 
 // Runs the model over a text.
@@ -165,13 +178,19 @@ int run_convert(const Options& options) {
     refuse("--" + options.attention_options.front(), "--attention NAME before its options", "none");
   if (options.to != "gguf" && options.to != "hf")
     refuse("--to", "gguf or hf", in_quotes(options.to));
-  if (options.to == "gguf") {
-    const FileType* type = options.type.empty() ? nullptr : &find_file_type(options.type);
-    print(write_gguf(options, type), options);
-  } else {
-    print(write_hf_model(options.model, options.out, read_dtype(options.type)), options);
+  if (options.verify && !options.type.empty())
+    refuse("--verify", "a conversion that keeps types (no --type)", "--type " + options.type);
+  const Manifest manifest =
+      options.to == "hf"
+          ? write_hf_model(options.model, options.out, read_dtype(options.type))
+          : write_gguf(options, options.type.empty() ? nullptr : &find_file_type(options.type));
+  std::optional<RoundTrip> back;
+  if (options.verify) {
+    ThreadTeam team(static_cast<int>(options.threads));
+    back = verify_conversion(options.model, options.out, options.out + ".verify", team);
   }
-  return 0;
+  print(manifest, options, back);
+  return back && !back->different.empty() ? 1 : 0;
 }
 
 int run_quantize(const Options& options) {
@@ -192,6 +211,8 @@ std::function<int()> prepare_convert(Arguments& arguments) {
   arguments.option("--to", "gguf or hf (a Hugging Face folder)", options->to);
   arguments.option("--type", "of matrices: f32, f16, bf16; to gguf also q8_0 ... (as they are)",
                    options->type);
+  arguments.flag("--verify", "convert back as well and compare every tensor; 1 if one differs",
+                 options->verify);
   arguments.option("--attention", "path: PaTH attention that begins as the model's rotary one",
                    options->attention);
   arguments.overrides("sets an option of the new attention: --attention.path_rank=16",

@@ -189,6 +189,7 @@ struct TextOptions {
   bool add_special = false;
   bool skip_special = false;
   bool chat = false;
+  std::string chat_template;
   bool json = false;
 };
 
@@ -231,7 +232,7 @@ Conversation conversation_of(const std::string& text) {
 }
 
 int run_encode_chat(const Tokenizer& tokenizer, const TextOptions& options) {
-  const ChatTemplate chat(tokenizer);
+  const ChatTemplate chat(tokenizer, options.chat_template);
   const RenderedChat rendered = chat.render(conversation_of(read_input(options.file)));
   const std::vector<int32_t> ids = chat.encode(rendered);
   if (options.json) {
@@ -273,6 +274,8 @@ std::function<int()> prepare_encode(Arguments& arguments) {
                  options->add_special);
   arguments.flag("--chat", "FILE is a conversation (JSON), rendered by the chat template first",
                  options->chat);
+  arguments.option("--template", "which of its chat templates (default, tool_use, ...)",
+                   options->chat_template);
   arguments.flag("--json", "print JSON", options->json);
   return [options] { return run_encode(*options); };
 }
@@ -343,9 +346,9 @@ struct InfoOptions {
 
 // Null without a template; else its size, and what it asks for or why it is not understood.
 Json template_facts(const Tokenizer& tokenizer) {
-  const std::string& source = tokenizer.spec().chat_template;
-  if (source.empty()) return nullptr;
-  Json facts = {{"bytes", source.size()}};
+  const std::vector<std::string> names = ChatTemplate::names(tokenizer);
+  if (names.empty()) return nullptr;
+  Json facts = {{"bytes", tokenizer.spec().chat_template.size()}, {"names", names}};
   try {
     facts["variables"] = ChatTemplate(tokenizer).variables();
   } catch (const Error& error) {
@@ -359,7 +362,10 @@ std::string template_text(const Json& facts) {
   if (facts.contains("problem")) return facts["problem"].get<std::string>();
   std::string names;
   for (const Json& name : facts["variables"]) names.append(" ").append(name.get<std::string>());
-  return fmt::format("{} bytes, asks for{}", facts["bytes"].get<size_t>(), names);
+  std::string all;
+  for (const Json& name : facts["names"])
+    all += (all.empty() ? "" : ", ") + name.get<std::string>();
+  return fmt::format("{}: {} bytes, asks for{}", all, facts["bytes"].get<size_t>(), names);
 }
 
 Json facts_of(const Tokenizer& tokenizer) {

@@ -27,7 +27,7 @@ Json to_json(const ChatMessage& message) {
 Chat::Chat(TextModel& model, ChatOptions options)
     : model_(model),
       options_(std::move(options)),
-      template_(model.tokenizer()),
+      template_(model.tokenizer(), options_.chat_template),
       session_(model.engine().start()) {}
 
 bool Chat::has_system() const {

@@ -33,7 +33,8 @@ enum class ChatOverflow { forget, refuse };
 
 struct ChatOptions {
   ChatOverflow overflow = ChatOverflow::forget;
-  std::string variables;  // a JSON object of what else the template asks for (enable_thinking)
+  std::string chat_template;  // its name, where the model has several
+  std::string variables;      // a JSON object of what else the template asks for (enable_thinking)
 };
 
 struct ChatReply {

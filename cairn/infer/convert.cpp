@@ -91,10 +91,12 @@ Manifest write_gguf_model(const TensorContent& content, const Path& path, const 
   std::vector<GgufEntry> entries;
   uint64_t all = 0, done = 0;
   bool quantized = false;
+  MixModel model = content.model;
+  model.weighted = !importance.empty();
   for (const ContentTensor& tensor : content.tensors) {
     const auto mixed = file_type == nullptr
                            ? std::nullopt
-                           : mixed_type(*file_type, tensor.name, tensor.shape, content.model);
+                           : mixed_type(*file_type, tensor.name, tensor.shape, model);
     entries.push_back({tensor.name, mixed.value_or(kept_type(tensor)), tensor.shape});
     all += block_bytes(entries.back().type, tensor.shape);
     quantized = quantized || block_type_info(entries.back().type).quantized;

@@ -83,6 +83,19 @@ Manifest write_gguf_model(const TensorContent& content, const Path& path, const 
                           const ImportanceMatrix& importance, ThreadTeam& team,
                           const ConvertProgress& progress = {});
 
+// What came back of a model that was converted and converted again.
+struct RoundTrip {
+  size_t same = 0;                     // tensors with their type and bytes
+  size_t decoded = 0;                  // quantised ones, of which a folder has only the values
+  std::vector<std::string> different;  // the names of the others
+};
+
+// Converts `written`, made from `source` without another type, back into the kind of file that
+// `source` is, as `scratch` (which must not exist, and does not afterwards), and compares. Throws
+// what reading and writing them throws.
+RoundTrip verify_conversion(const Path& source, const Path& written, const Path& scratch,
+                            ThreadTeam& team);
+
 // Writes the model of a GGUF file as a Hugging Face folder: config.json,
 // generation_config.json, model.safetensors and the tokenizer's files. Matrices of f32, f16 and
 // bf16 keep their type and bits unless `dtype` says another; quantised ones become `dtype`, or f32.

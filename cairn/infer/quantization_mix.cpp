@@ -13,7 +13,9 @@ namespace cairn {
 namespace {
 
 enum FileTypeId : uint32_t {
+  kQ4_0 = 2,
   kQ8_0 = 7,
+  kQ5_0 = 8,
   kQ2K = 10,
   kQ3KS = 11,
   kQ3KM = 12,
@@ -28,9 +30,9 @@ constexpr std::array kFileTypes = {
     FileType{"bf16", 32, BlockType::bf16},      FileType{"q8_0", kQ8_0, BlockType::q8_0},
     FileType{"q6_k", 18, BlockType::q6_k},      FileType{"q5_k_m", kQ5KM, BlockType::q5_k},
     FileType{"q5_k_s", 16, BlockType::q5_k},    FileType{"q5_1", 9, BlockType::q5_1},
-    FileType{"q5_0", 8, BlockType::q5_0},       FileType{"q4_k_m", kQ4KM, BlockType::q4_k},
+    FileType{"q5_0", kQ5_0, BlockType::q5_0},   FileType{"q4_k_m", kQ4KM, BlockType::q4_k},
     FileType{"q4_k_s", kQ4KS, BlockType::q4_k}, FileType{"q4_1", 3, BlockType::q4_1},
-    FileType{"q4_0", 2, BlockType::q4_0},       FileType{"q3_k_l", kQ3KL, BlockType::q3_k},
+    FileType{"q4_0", kQ4_0, BlockType::q4_0},   FileType{"q3_k_l", kQ3KL, BlockType::q3_k},
     FileType{"q3_k_m", kQ3KM, BlockType::q3_k}, FileType{"q3_k_s", kQ3KS, BlockType::q3_k},
     FileType{"q2_k", kQ2K, BlockType::q2_k},
 };
@@ -83,6 +85,11 @@ BlockType attention_value_type(const FileType& type, size_t layer, const MixMode
 
 BlockType down_projection_type(const FileType& type, size_t layer, const MixModel& model) {
   switch (type.id) {
+    // Weighted errors of a few columns grow large in the first layers where blocks have no minimum.
+    case kQ4_0:
+      return model.weighted && layer < model.layers / 8 ? BlockType::q4_1 : type.base;
+    case kQ5_0:
+      return model.weighted && layer < model.layers / 8 ? BlockType::q5_1 : type.base;
     case kQ2K:
       return BlockType::q3_k;
     case kQ3KM:

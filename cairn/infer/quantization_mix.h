@@ -36,6 +36,7 @@ struct MixModel {
   size_t kv_heads = 1;
   size_t experts = 0;
   bool tied_head = false;  // no output.weight: token_embd.weight is the head
+  bool weighted = false;   // there is an importance matrix
 };
 
 // The type of a tensor (GGUF name; shape outermost first), one that its rows can have; empty: the

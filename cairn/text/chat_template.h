@@ -7,6 +7,7 @@
 #pragma once
 
 #include <ctime>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,8 +31,10 @@ using RenderedChat = jinja::Rendered;
 // Immutable after construction; any thread may use it.
 class ChatTemplate {
  public:
-  // Throws Error (data): no template, or one that is not understood, with line and column.
-  explicit ChatTemplate(const Tokenizer& tokenizer);
+  // The template of that name. Without a name the usual one, and where there are tools the one that
+  // is called "tool_use", if any. Throws Error: data when there is no template or one is not
+  // understood, with line and column; usage when there is none of the name.
+  explicit ChatTemplate(const Tokenizer& tokenizer, const std::string& name = "");
 
   // Every text inside messages, tools and documents counts as written by users, but for the usual
   // roles; `variables` and the template itself do not. Throws Error (data) for JSON that is none,
@@ -44,10 +47,13 @@ class ChatTemplate {
 
   // The variables that the template looks at and does not set itself, sorted.
   const std::vector<std::string>& variables() const { return template_.variables(); }
+  // The names that a template may be asked for by, sorted; the usual one is "default".
+  static std::vector<std::string> names(const Tokenizer& tokenizer);
 
  private:
   Tokenizer tokenizer_;
   jinja::Template template_;
+  std::optional<jinja::Template> with_tools_;
 };
 
 }  // namespace cairn

@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::string_view kPrefix = "tokenizer.ggml.";
 constexpr std::string_view kTemplate = "tokenizer.chat_template";
+constexpr std::string_view kNamedTemplate = "tokenizer.chat_template.";  // and the name
+constexpr std::string_view kTemplateNames = "tokenizer.chat_templates";
 
 std::string full(std::string_view name) {
   return std::string(kPrefix) + std::string(name);
@@ -80,6 +82,13 @@ GgufTokenizer read_keys(const GgufArchive& archive) {
   for (const FlagKey& flag : kFlags)
     if (const auto value = archive.find(full(flag.name))) keys.*flag.member = value->as_bool();
   if (const auto text = archive.find(kTemplate)) keys.chat_template = text->as_string();
+  const GgufFile& file = archive.metadata();
+  for (size_t i = 0; i < file.metadata_count(); ++i) {
+    const GgufValue value = file.metadata(i);
+    if (value.key().size() > kNamedTemplate.size() &&
+        value.key().substr(0, kNamedTemplate.size()) == kNamedTemplate)
+      keys.named_templates.emplace(value.key().substr(kNamedTemplate.size()), value.as_string());
+  }
   return keys;
 }
 
@@ -118,6 +127,12 @@ void tokenizer_to_gguf(const TokenizerSpec& spec, size_t rows, GgufMetadata& met
   if (!keys.precompiled_charsmap.empty())
     metadata.set_u8s(full("precompiled_charsmap"), {map, keys.precompiled_charsmap.size()});
   if (!keys.chat_template.empty()) metadata.set_string(kTemplate, keys.chat_template);
+  std::vector<std::string> names;
+  for (const auto& [name, source] : keys.named_templates) {
+    metadata.set_string(std::string(kNamedTemplate) + name, source);
+    names.push_back(name);
+  }
+  if (!names.empty()) metadata.set_strings(kTemplateNames, names);
 }
 
 }  // namespace cairn

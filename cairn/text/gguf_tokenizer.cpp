@@ -241,6 +241,7 @@ TokenizerSpec spec_from_gguf(const GgufTokenizer& keys) {
     spec.suffix = {spec.eos_id};
   }
   spec.chat_template = keys.chat_template;
+  spec.named_templates = keys.named_templates;
   return spec;
 }
 
@@ -342,6 +343,7 @@ GgufTokenizer gguf_from_spec(const TokenizerSpec& spec) {
   keys.add_bos_token = !spec.prefix.empty();
   keys.add_eos_token = !spec.suffix.empty();
   keys.chat_template = spec.chat_template;
+  keys.named_templates = spec.named_templates;
   return keys;
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -43,6 +44,7 @@ struct GgufTokenizer {
   std::optional<bool> remove_extra_whitespaces;
   std::string precompiled_charsmap;
   std::string chat_template;
+  std::map<std::string, std::string> named_templates;
 };
 
 // The tokenizer that the keys describe, as llama.cpp uses them. Throws Error (data) with the key:

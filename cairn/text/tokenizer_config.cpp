@@ -50,9 +50,13 @@ void parse_tokenizer_config(std::string_view text, const std::string& source, To
     return;
   }
   for (const JsonField& named : chat->elements()) {
-    if (named.member("name").as_string() == "default") {
-      spec.chat_template = named.member("template").as_string();
-    }
+    const std::string name = named.member("name").as_string();
+    if (name.empty()) named.member("name").fail("a name");
+    std::string source = named.member("template").as_string();
+    if (name == "default")
+      spec.chat_template = std::move(source);
+    else
+      spec.named_templates[name] = std::move(source);
   }
 }
 
@@ -66,6 +70,11 @@ Tokenizer load_tokenizer(const Path& path) {
   }
   const Path chat = file.parent_path() / "chat_template.jinja";
   if (std::filesystem::exists(chat)) spec.chat_template = read_file(chat, kLargestFile);
+  const Path more = file.parent_path() / "additional_chat_templates";
+  if (std::filesystem::is_directory(more))
+    for (const auto& entry : std::filesystem::directory_iterator(more))
+      if (entry.path().extension() == ".jinja")
+        spec.named_templates[entry.path().stem().string()] = read_file(entry.path(), kLargestFile);
   return Tokenizer(std::move(spec));
 }
 

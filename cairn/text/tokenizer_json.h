@@ -22,7 +22,8 @@ TokenizerSpec parse_tokenizer_json(std::string_view text, const std::string& sou
 void parse_tokenizer_config(std::string_view text, const std::string& source, TokenizerSpec& spec);
 
 // Reads the keys of a GGUF file, or tokenizer.json at `path` or in the folder `path`, and when they
-// are beside it tokenizer_config.json and chat_template.jinja. Throws Error (data).
+// are beside it tokenizer_config.json, chat_template.jinja and additional_chat_templates/*.jinja.
+// Throws Error (data).
 Tokenizer load_tokenizer(const Path& path);
 
 // The files' contents. Reading them gives an equal spec, except that tokens without an id stay so.

@@ -335,6 +335,15 @@ std::string tokenizer_config(const TokenizerSpec& spec) {
   }
   if (spec.model_max_length > 0) config["model_max_length"] = spec.model_max_length;
   if (!spec.chat_template.empty()) config["chat_template"] = spec.chat_template;
+  if (!spec.named_templates.empty()) {
+    Json list = Json::array();
+    const auto add = [&](const std::string& called, const std::string& source) {
+      list.push_back({{"name", called}, {"template", source}});
+    };
+    if (!spec.chat_template.empty()) add("default", spec.chat_template);
+    for (const auto& [called, source] : spec.named_templates) add(called, source);
+    config["chat_template"] = std::move(list);
+  }
   return write_json(config);
 }
 

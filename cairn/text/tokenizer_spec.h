@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -131,7 +132,8 @@ struct TokenizerSpec {
   int32_t pad_id = -1;
   std::vector<int32_t> end_ids;  // further tokens that end a text (end of turn, of message)
   std::string chat_template;
-  int64_t model_max_length = 0;  // tokens; 0: unknown
+  std::map<std::string, std::string> named_templates;  // beside it: "tool_use", "rag"
+  int64_t model_max_length = 0;                        // tokens; 0: unknown
 
   bool operator==(const TokenizerSpec&) const = default;
 };

@@ -98,6 +98,37 @@ TEST_F(Convert, GgufToFolderToGgufKeepsEveryBit) {
   EXPECT_EQ(before.tensors[1].type, "f32") << "vectors are f32 in GGUF";
 }
 
+TEST_F(Convert, AConversionIsVerifiedByTheWayBack) {
+  make_folder(DType::bf16, false);
+  to_gguf(hf(), "m.gguf");
+  const RoundTrip folders = verify_conversion(hf(), folder_ / "m.gguf", folder_ / "s", team_);
+  EXPECT_EQ(folders.same, load_model(hf()).parameters().size());
+  EXPECT_TRUE(folders.different.empty());
+  write_hf_model(folder_ / "m.gguf", folder_ / "back", {});
+  const RoundTrip files =
+      verify_conversion(folder_ / "m.gguf", folder_ / "back", folder_ / "s", team_);
+  EXPECT_EQ(files.same, folders.same);
+  EXPECT_EQ(files.decoded, 0U);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "s"));
+
+  // A damaged bit is found, and only the float tensors of a quantised file can be the same.
+  std::string bytes = read_file(folder_ / "m.gguf");
+  bytes.back() ^= 1;
+  bytes[bytes.size() - 40] ^= 1;
+  write_file_atomically(folder_ / "damaged.gguf", bytes);
+  const RoundTrip damaged = verify_conversion(hf(), folder_ / "damaged.gguf", folder_ / "s", team_);
+  EXPECT_EQ(damaged.different.size(), 1U);
+  to_gguf(hf(), "q.gguf", "q8_0");
+  write_hf_model(folder_ / "q.gguf", folder_ / "wide", {});
+  const RoundTrip quantised =
+      verify_conversion(folder_ / "q.gguf", folder_ / "wide", folder_ / "s", team_);
+  EXPECT_EQ(quantised.same, 2 * 2 + 1U) << "the norms";
+  EXPECT_EQ(quantised.decoded + quantised.same, folders.same);
+  EXPECT_THAT(message_of([&] { verify_conversion(hf(), folder_ / "m.gguf", hf(), team_); },
+                         ErrorKind::usage),
+              HasSubstr("no such file"));
+}
+
 TEST_F(Convert, GgufModelsGiveTheFoldersWeights) {
   make_folder(DType::f32, true);
   to_gguf(hf(), "m.gguf");

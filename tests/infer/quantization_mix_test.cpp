@@ -79,6 +79,41 @@ TEST(QuantizationMix, OtherMixesFollowTheirTables) {
   EXPECT_EQ(type_of("q2_k", "blk.0.attn_v.weight", {512, 1024}, few), "q3_k");
 }
 
+// Where experts are eight (Mixtral's number, but not that of Granite's models), attention is a
+// small part and stays nearly whole.
+TEST(QuantizationMix, OfEightExpertsTheAttentionKeepsMoreBits) {
+  MixModel eight = kModel, forty = kModel;
+  eight.experts = 8;
+  forty.experts = 40;
+  const Shape shape = {512, 1024};
+  for (const char* type : {"q2_k", "q3_k_s", "q3_k_m", "q4_k_s", "q4_k_m"}) {
+    EXPECT_EQ(type_of(type, "blk.5.attn_k.weight", shape, eight), "q8_0") << type;
+    EXPECT_EQ(type_of(type, "blk.5.attn_v.weight", shape, eight), "q8_0") << type;
+    EXPECT_EQ(type_of(type, "blk.5.attn_output.weight", shape, eight), "q5_k") << type;
+    for (const char* name : {"blk.5.attn_k.weight", "blk.5.attn_v.weight",
+                             "blk.5.attn_output.weight", "blk.5.attn_q.weight"})
+      EXPECT_EQ(type_of(type, name, shape, forty), type_of(type, name)) << type;
+  }
+  EXPECT_EQ(type_of("q3_k_l", "blk.5.attn_output.weight", shape, eight), "q3_k");
+  EXPECT_EQ(type_of("q5_k_m", "blk.5.attn_output.weight", shape, eight), "q5_k");
+  EXPECT_EQ(type_of("q4_0", "blk.5.attn_k.weight", shape, eight), "q8_0");
+  EXPECT_EQ(type_of("q4_k_m", "blk.5.attn_q.weight", shape, eight), "q4_k");
+  EXPECT_EQ(type_of("q4_k_m", "blk.5.ffn_down_exps.weight", {8, 512, 1024}, eight), "q4_k");
+  EXPECT_EQ(type_of("q4_k_m", "blk.4.ffn_down_exps.weight", {8, 512, 1024}, eight), "q6_k");
+  EXPECT_EQ(type_of("f16", "blk.5.attn_k.weight", shape, eight), "f16");
+}
+
+TEST(QuantizationMix, WithImportanceTheFirstLayersHaveMinima) {
+  MixModel weighted = kModel;
+  weighted.weighted = true;
+  const Shape shape = {512, 1024};
+  EXPECT_EQ(type_of("q4_0", "blk.1.ffn_down.weight", shape, weighted), "q4_1");
+  EXPECT_EQ(type_of("q5_0", "blk.1.ffn_down.weight", shape, weighted), "q5_1");
+  EXPECT_EQ(type_of("q4_0", "blk.2.ffn_down.weight", shape, weighted), "q4_0");
+  EXPECT_EQ(type_of("q4_0", "blk.1.ffn_down.weight"), "q4_0");
+  EXPECT_EQ(type_of("q4_0", "blk.1.ffn_up.weight", shape, weighted), "q4_0");
+}
+
 TEST(QuantizationMix, RowsThatDoNotFitGetTheNearestTypeThatDoes) {
   const Shape narrow = {64, 576}, odd = {64, 100};
   EXPECT_EQ(type_of("q4_k_s", "blk.9.ffn_up.weight", narrow), "q5_0");

@@ -6,6 +6,7 @@
 #include "cairn/io/json.h"
 #include "cairn/text/chat_template.h"
 #include "cairn/text/tokenizer_json.h"
+#include "tests/support/files.h"
 #include "tests/support/golden.h"
 
 namespace cairn {
@@ -44,6 +45,29 @@ std::string refusal(const std::string& source) {
     EXPECT_EQ(error.kind(), ErrorKind::data);
     return error.what();
   }
+}
+
+TEST(ChatTemplate, IsChosenByNameAndByTools) {
+  TokenizerSpec spec = with_template("usual").spec();
+  spec.named_templates = {{"tool_use", "tools {{ tools | length }}"}, {"rag", "documents"}};
+  const auto text = [](const TokenizerSpec& of, const std::string& name, const std::string& tools) {
+    Conversation conversation;
+    conversation.tools = tools;
+    return ChatTemplate(Tokenizer(of), name).render(conversation).text;
+  };
+  const std::string tools = R"([{"type": "function"}])";
+  EXPECT_EQ(text(spec, "", ""), "usual");
+  EXPECT_EQ(text(spec, "", "[]"), "usual");
+  EXPECT_EQ(text(spec, "", tools), "tools 1");
+  EXPECT_EQ(text(spec, "default", tools), "usual");
+  EXPECT_EQ(text(spec, "rag", tools), "documents");
+  EXPECT_THAT(ChatTemplate::names(Tokenizer(spec)), ElementsAre("default", "rag", "tool_use"));
+  const auto refused = [&](const std::string& name) {
+    return message_of([&] { text(spec, name, ""); }, ErrorKind::usage);
+  };
+  EXPECT_THAT(refused("tool"), HasSubstr("one of default, rag, tool_use"));
+  spec.chat_template.clear();
+  EXPECT_THAT(refused(""), HasSubstr("one of rag, tool_use"));
 }
 
 TEST(ChatTemplate, RendersAsPythonDoes) {

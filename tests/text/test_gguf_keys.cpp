@@ -28,6 +28,7 @@ TokenizerSpec trained(std::vector<PretokenizerStep> steps) {
   spec.bos_id = spec.eos_id = end.id;
   spec.prefix = {end.id};
   spec.chat_template = "{{ messages }}";
+  spec.named_templates = {{"rag", "{{ documents }}"}, {"tool_use", "{{ tools }}"}};
   return spec;
 }
 
@@ -53,6 +54,7 @@ TEST(GgufKeys, ATokenizerComesBackWithTheSameIds) {
     EXPECT_EQ(after.eos_id(), before.eos_id());
     EXPECT_EQ(after.spec().prefix, spec.prefix);
     EXPECT_EQ(after.spec().chat_template, spec.chat_template);
+    EXPECT_EQ(after.spec().named_templates, spec.named_templates);
     EXPECT_EQ(after.vocab_size(), 320U);  // padded to the rows of the embedding
     EXPECT_THAT(after.encode("[PAD310]"), testing::Not(testing::Contains(310)));
   }

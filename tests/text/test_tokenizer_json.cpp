@@ -78,6 +78,7 @@ TEST(TokenizerJson, WhatIsWrittenReadsBackEqual) {
     spec.bos_id = spec.eos_id = 0;
     spec.pad_id = 1;
     spec.chat_template = "{{ messages }}";
+    if (name != golden_names().front()) spec.named_templates = {{"tool_use", "{{ tools }}"}};
     spec.model_max_length = 2048;
     const TemporaryFolder folder;
     save_tokenizer(spec, folder.path() / "new" / "model");
@@ -85,6 +86,20 @@ TEST(TokenizerJson, WhatIsWrittenReadsBackEqual) {
     EXPECT_EQ(read.spec(), spec) << name;
     EXPECT_EQ(read.fingerprint(), Tokenizer(spec).fingerprint());
   }
+}
+
+TEST(TokenizerJson, TemplatesMayBeFilesOfTheirOwn) {
+  TokenizerSpec spec = load_tokenizer(golden(golden_names().front() + ".json")).spec();
+  spec.chat_template = "old";
+  const TemporaryFolder folder;
+  save_tokenizer(spec, folder.path());
+  make_folders(folder.path() / "additional_chat_templates");
+  write_file_atomically(folder.path() / "chat_template.jinja", "new");
+  write_file_atomically(folder.path() / "additional_chat_templates" / "rag.jinja", "R");
+  write_file_atomically(folder.path() / "additional_chat_templates" / "notes.txt", "none");
+  const Tokenizer read = load_tokenizer(folder.path());
+  EXPECT_EQ(read.spec().chat_template, "new");
+  EXPECT_EQ(read.spec().named_templates, (std::map<std::string, std::string>{{"rag", "R"}}));
 }
 
 TEST(TokenizerJson, MergesMayBeStringsOrPairs) {
@@ -183,6 +198,7 @@ TEST(TokenizerJson, ConfigsMayNameTokensAsStringsOrObjects) {
   EXPECT_EQ(spec.pad_id, -1);
   EXPECT_EQ(spec.model_max_length, 0);
   EXPECT_EQ(spec.chat_template, "D");
+  EXPECT_EQ(spec.named_templates, (std::map<std::string, std::string>{{"tool_use", "T"}}));
   EXPECT_THROW(parse_tokenizer_config(R"({"eos_token": "<|nothing|>"})", "config", spec), Error);
 }
 
