@@ -207,7 +207,8 @@ void declare(Arguments& arguments, Options& o) {
                    "a model folder or GGUF file; its weights as they are stored, or as "
                    "--precision says",
                    o.model);
-  arguments.option("--shape", "random weights in this shape: 15m, 25m, 135m, 360m or 1b", o.shape);
+  arguments.option("--shape", "random weights in this shape: 15m, 25m, 135m, 360m, 1b or 1b-a400m",
+                   o.shape);
   arguments.option("--format", "of random weights: q4_0, q8_0, bf16, ...", o.format);
   o.engine.declare(arguments);
   arguments.option("--threads", "0: as many as the machine allows", o.threads);

@@ -1,8 +1,18 @@
 #include "cairn/infer/activation_squares.h"
 
+#include <string>
+
+#include "cairn/base/error.h"
+
 namespace cairn {
 
 ActivationSquares::ActivationSquares(const ModelConfig& config) : layers_(config.layers) {
+  if (config.experts > 0)
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "measuring which columns matter",
+                 .subject = "the model's MLP",
+                 .expected = "a plain one",
+                 .found = "a mixture of " + std::to_string(config.experts) + " experts"});
   const std::array<size_t, 4> widths = {config.hidden_size, config.heads * config.head_dim,
                                         config.hidden_size, config.intermediate_size};
   for (auto& inputs : layers_)

@@ -21,6 +21,7 @@ class ActivationSquares {
   // Threads that add at the same time must have different slots.
   static constexpr size_t kSlots = 8;
 
+  // Throws Error (usage) for a mixture of experts.
   explicit ActivationSquares(const ModelConfig& config);
 
   // Adds the squares of each row; the head's are left out. `slot` < kSlots.

@@ -120,17 +120,37 @@ class Packer {
   std::vector<std::byte> encoded_;
 };
 
+struct MlpSources {
+  size_t bytes() const {
+    size_t bytes = down.groups() * down.group_bytes;
+    for (const Source& source : gate_up) bytes += source.groups() * source.group_bytes;
+    return bytes;
+  }
+
+  std::array<Source, 2> gate_up;
+  Source down;
+};
+
 // The matrices of a layer and what they become.
 struct LayerSources {
   LayerSources(const DecoderLayerWeights& layer, std::optional<BlockType> type)
       : qkv{source_of(layer.q, type), source_of(layer.k, type), source_of(layer.v, type)},
-        gate_up{source_of(layer.gate, type), source_of(layer.up, type)},
-        o(source_of(layer.o, type)),
-        down(source_of(layer.down, type)) {}
+        o(source_of(layer.o, type)) {
+    const auto mlp_of = [&](const auto& of) {
+      return MlpSources{{source_of(of.gate, type), source_of(of.up, type)},
+                        source_of(of.down, type)};
+    };
+    if (layer.gate.rows > 0) mlp = mlp_of(layer);
+    // Rounding would choose other experts for the sake of few bytes.
+    if (!layer.experts.empty()) router = source_of(layer.router, {});
+    for (const ExpertWeights& expert : layer.experts) experts.push_back(mlp_of(expert));
+  }
 
   std::array<Source, 3> qkv;
-  std::array<Source, 2> gate_up;
-  Source o, down;
+  Source o;
+  std::optional<Source> router;
+  std::optional<MlpSources> mlp;
+  std::vector<MlpSources> experts;
 };
 
 ActivationKinds kinds_of(std::span<const Source> sources) {
@@ -139,23 +159,57 @@ ActivationKinds kinds_of(std::span<const Source> sources) {
   return kinds;
 }
 
+LayerKinds kinds_of(const LayerSources& sources) {
+  LayerKinds kinds;
+  kinds.qkv = kinds_of(sources.qkv);
+  kinds.o = kinds_of({&sources.o, 1});
+  if (sources.mlp) {
+    kinds.gate_up = kinds_of(sources.mlp->gate_up);
+    kinds.down = kinds_of({&sources.mlp->down, 1});
+  }
+  if (sources.router) kinds.router = kinds_of({&*sources.router, 1});
+  for (const MlpSources& expert : sources.experts) {
+    kinds.experts_gate_up |= kinds_of(expert.gate_up);
+    kinds.experts_down |= kinds_of({&expert.down, 1});
+  }
+  return kinds;
+}
+
+GroupRange share_of(const Source& source, size_t thread, size_t threads) {
+  GroupRange range;
+  cut({&source, 1}, thread, threads, {&range, 1});
+  return range;
+}
+
+void plan_gates(const MlpSources& sources, size_t thread, size_t threads, Packer& packer,
+                ThreadMlp& mlp) {
+  const GroupRange range = share_of(sources.gate_up[0], thread, threads);  // up has the same rows
+  constexpr size_t kTurn = DecodePlan::kGatedRows / kTileRows;
+  for (size_t begin = range.begin; begin < range.end; begin += kTurn) {
+    const GroupRange turn{begin, std::min(begin + kTurn, range.end)};
+    mlp.gate.push_back(packer.take(sources.gate_up[0], turn));
+    mlp.up.push_back(packer.take(sources.gate_up[1], turn));
+  }
+}
+
 ThreadLayer plan_layer(const LayerSources& sources, size_t thread, size_t threads, Packer& packer) {
   ThreadLayer layer;
   std::array<GroupRange, 3> ranges;
   cut(sources.qkv, thread, threads, ranges);
   for (size_t i = 0; i < 3; ++i) layer.qkv[i] = packer.take(sources.qkv[i], ranges[i]);
-  GroupRange range;
-  cut({&sources.o, 1}, thread, threads, {&range, 1});
-  layer.o = packer.take(sources.o, range);
-  cut({&sources.gate_up[0], 1}, thread, threads, {&range, 1});  // up has the same rows
-  constexpr size_t kTurn = DecodePlan::kGatedRows / kTileRows;
-  for (size_t begin = range.begin; begin < range.end; begin += kTurn) {
-    const GroupRange turn{begin, std::min(begin + kTurn, range.end)};
-    layer.gate.push_back(packer.take(sources.gate_up[0], turn));
-    layer.up.push_back(packer.take(sources.gate_up[1], turn));
-  }
-  cut({&sources.down, 1}, thread, threads, {&range, 1});
-  layer.down = packer.take(sources.down, range);
+  layer.o = packer.take(sources.o, share_of(sources.o, thread, threads));
+  if (sources.mlp) plan_gates(*sources.mlp, thread, threads, packer, layer.mlp);
+  if (sources.router)
+    layer.router = packer.take(*sources.router, share_of(*sources.router, thread, threads));
+  layer.experts.resize(sources.experts.size());
+  for (size_t e = 0; e < layer.experts.size(); ++e)
+    plan_gates(sources.experts[e], thread, threads, packer, layer.experts[e]);
+  // A thread adds up what all experts give to its rows, so it has the same rows of each.
+  const MlpSources& first = sources.mlp ? *sources.mlp : sources.experts[0];
+  const GroupRange down = share_of(first.down, thread, threads);
+  if (sources.mlp) layer.mlp.down = packer.take(sources.mlp->down, down);
+  for (size_t e = 0; e < layer.experts.size(); ++e)
+    layer.experts[e].down = packer.take(sources.experts[e].down, down);
   return layer;
 }
 
@@ -164,9 +218,7 @@ void plan_thread(std::span<const LayerSources> layers, const Source& head, size_
   program.layers.clear();
   for (const LayerSources& layer : layers)
     program.layers.push_back(plan_layer(layer, thread, threads, packer));
-  GroupRange range;
-  cut({&head, 1}, thread, threads, {&range, 1});
-  program.head = packer.take(head, range);
+  program.head = packer.take(head, share_of(head, thread, threads));
 }
 
 void check_memory(size_t needed) {
@@ -199,12 +251,14 @@ void on_each_thread(ThreadTeam& team, FunctionRef<void(int thread)> body) {
 DecodePlan::DecodePlan(const DecoderWeights& weights, std::optional<BlockType> type,
                        ThreadTeam& team)
     : threads_(static_cast<size_t>(team.size())) {
+  size_t idle = 0;  // bytes of experts that a token does not read
   std::vector<LayerSources> layers;
   layers.reserve(weights.layers.size());
   for (const DecoderLayerWeights& layer : weights.layers) {
     const LayerSources& sources = layers.emplace_back(layer, type);
-    kinds_.push_back({kinds_of(sources.qkv), kinds_of({&sources.o, 1}), kinds_of(sources.gate_up),
-                      kinds_of({&sources.down, 1})});
+    kinds_.push_back(kinds_of(sources));
+    for (size_t e = weights.config.experts_per_token; e < sources.experts.size(); ++e)
+      idle += sources.experts[e].bytes();  // experts are as large as each other
   }
   const Source head = source_of(weights.head, type);
   head_kinds_ = kinds_of({&head, 1});
@@ -217,18 +271,13 @@ DecodePlan::DecodePlan(const DecoderWeights& weights, std::optional<BlockType> t
     needed += bytes[t] = counter.used();
   }
   check_memory(needed);
+  bytes_ = needed - idle;
   on_each_thread(team, [&](int thread) {
     const auto t = static_cast<size_t>(thread);
     threads_[t].arena = AlignedBuffer(bytes[t]);
     Packer packer(threads_[t].arena.data());
     plan_thread(layers, head, t, threads_.size(), packer, threads_[t]);
   });
-}
-
-size_t DecodePlan::bytes() const {
-  size_t bytes = 0;
-  for (const ThreadProgram& program : threads_) bytes += program.arena.size();
-  return bytes;
 }
 
 }  // namespace cairn

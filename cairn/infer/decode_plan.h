@@ -6,7 +6,9 @@
 // A layer is five phases with a barrier behind each:
 //   1  norm; rows of q, k, v          2  attention, which also stores the new keys and values
 //   3  rows of o                      4  norm; rows of gate and up, gated     5  rows of down
-// then norm and rows of the head. Rows are cut in groups of 16 by their bytes; every row is
+// and one more of a mixture of experts, in phase 4 behind the rows of the router: every thread has
+// its rows of every expert, and reads those of the chosen ones.
+// Then norm and rows of the head. Rows are cut in groups of 16 by their bytes; every row is
 // computed whole by one thread, so results do not depend on the cut.
 #pragma once
 
@@ -29,12 +31,19 @@ struct PlannedRows {
   size_t first = 0;
 };
 
+// Rows of an MLP, or of an expert.
+struct ThreadMlp {
+  std::vector<PlannedRows> gate, up;  // the same rows of both, in turns of at most kGatedRows
+  PlannedRows down;
+};
+
 // What one thread does in one layer.
 struct ThreadLayer {
   std::array<PlannedRows, 3> qkv;  // rows of q, k, v
   PlannedRows o;
-  std::vector<PlannedRows> gate, up;  // the same rows of both, in turns of at most kGatedRows
-  PlannedRows down;
+  PlannedRows router;
+  ThreadMlp mlp;  // with experts, the shared one; of no rows where there is none
+  std::vector<ThreadMlp> experts;
 };
 
 struct ThreadProgram {
@@ -51,6 +60,7 @@ constexpr ActivationKinds kinds_bit(ActivationKind kind) {
 
 struct LayerKinds {
   ActivationKinds qkv = 0, o = 0, gate_up = 0, down = 0;
+  ActivationKinds router = 0, experts_gate_up = 0, experts_down = 0;
 };
 
 class DecodePlan {
@@ -59,21 +69,23 @@ class DecodePlan {
   // the second-level cache for a whole chunk of a prompt.
   static constexpr size_t kGatedRows = 256;
 
-  // Packs all matrices of `weights`, each as it is stored or encoded as `type`, every thread of the
-  // team its own. Throws Error: usage when a matrix cannot have the type, data when its stored type
-  // has no tiles or its bytes are damaged, failed when there is not enough memory.
+  // Packs all matrices of `weights`, each as it is stored or encoded as `type` (routers always as
+  // stored), every thread of the team its own. Throws Error: usage when a matrix cannot have the
+  // type, data when its stored type has no tiles or its bytes are damaged, failed when there is not
+  // enough memory.
   DecodePlan(const DecoderWeights& weights, std::optional<BlockType> type, ThreadTeam& team);
 
   const ThreadProgram& thread(int index) const { return threads_[static_cast<size_t>(index)]; }
   const LayerKinds& kinds(size_t layer) const { return kinds_[layer]; }
   ActivationKinds head_kinds() const { return head_kinds_; }
   // Bytes of tiles that one token reads.
-  size_t bytes() const;
+  size_t bytes() const { return bytes_; }
 
  private:
   std::vector<ThreadProgram> threads_;
   std::vector<LayerKinds> kinds_;
   ActivationKinds head_kinds_ = 0;
+  size_t bytes_ = 0;
 };
 
 // Calls body(thread) exactly once on every thread of the team; rethrows the first exception when

@@ -23,16 +23,18 @@ constexpr size_t kDrawnRows = 64;
 struct NamedShape {
   std::string_view name;
   size_t layers, hidden, intermediate, heads, kv_heads, head_dim, vocab;
+  size_t experts = 0, experts_per_token = 0;
 };
 
 // The first two are the shapes of llama2.c's story models and of a small planner, the others those
-// of SmolLM2-135M, SmolLM2-360M and Llama-3.2-1B.
+// of SmolLM2-135M, SmolLM2-360M, Llama-3.2-1B and Granite-3.0-1B-A400M.
 constexpr std::array kShapes = {
     NamedShape{"15m", 6, 288, 768, 6, 6, 48, 32000},
     NamedShape{"25m", 12, 384, 1024, 6, 2, 64, 16384},
     NamedShape{"135m", 30, 576, 1536, 9, 3, 64, 49152},
     NamedShape{"360m", 32, 960, 2560, 15, 5, 64, 49152},
     NamedShape{"1b", 16, 2048, 8192, 32, 8, 64, 128256},
+    NamedShape{"1b-a400m", 24, 1024, 512, 16, 8, 64, 49155, 32, 8},
 };
 
 double seconds_since(Clock::time_point start) {
@@ -59,17 +61,21 @@ ModelConfig RandomDecoder::shape(std::string_view name) {
     config.head_dim = s.head_dim;
     config.vocab_size = s.vocab;
     config.context_length = 8192;
+    config.experts = s.experts;
+    config.experts_per_token = s.experts_per_token;
+    if (s.experts > 0) config.architecture = "granitemoe";
     return normalized(config);
   }
   throw Error({.kind = ErrorKind::usage,
                .doing = "choosing a shape to measure",
-               .expected = "15m, 25m, 135m, 360m or 1b",
+               .expected = "15m, 25m, 135m, 360m, 1b or 1b-a400m",
                .found = std::string(name),
                .hint = did_you_mean(std::string(name), names)});
 }
 
 RandomDecoder::RandomDecoder(const ModelConfig& config, BlockType type) : type_(type) {
   const size_t q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
+  const auto matrix = [&](size_t rows, size_t cols) { return this->matrix(type_, rows, cols); };
   const std::vector<float> ones(config.hidden_size, 1.0F);
   weights_.config = config;
   weights_.embedding = matrix(config.vocab_size, config.hidden_size);
@@ -81,15 +87,22 @@ RandomDecoder::RandomDecoder(const ModelConfig& config, BlockType type) : type_(
     layer.q = matrix(q, config.hidden_size);
     layer.k = layer.v = matrix(kv, config.hidden_size);
     layer.o = matrix(config.hidden_size, q);
-    layer.gate = layer.up = matrix(config.intermediate_size, config.hidden_size);
-    layer.down = matrix(config.hidden_size, config.intermediate_size);
+    const StoredMatrix in = matrix(config.intermediate_size, config.hidden_size);
+    const StoredMatrix out = matrix(config.hidden_size, config.intermediate_size);
+    if (config.experts > 0) {
+      layer.router = this->matrix(BlockType::f32, config.experts, config.hidden_size);
+      layer.experts.assign(config.experts, {in, in, out});
+    } else {
+      layer.gate = layer.up = in;
+      layer.down = out;
+    }
   }
 }
 
-StoredMatrix RandomDecoder::matrix(size_t rows, size_t cols) {
+StoredMatrix RandomDecoder::matrix(BlockType type, size_t rows, size_t cols) {
   for (const auto& [known, bytes] : matrices_)
-    if (known.rows == rows && known.cols == cols) return known;
-  const size_t row_bytes = block_row_bytes(type_, cols);
+    if (known.type == type && known.rows == rows && known.cols == cols) return known;
+  const size_t row_bytes = block_row_bytes(type, cols);
   auto& [made, bytes] = matrices_.emplace_back();
   bytes.resize(rows * row_bytes);
   const RandomStream stream(rows * 131 + cols, "random decoder");
@@ -102,9 +115,9 @@ StoredMatrix RandomDecoder::matrix(size_t rows, size_t cols) {
       continue;
     }
     for (size_t c = 0; c < cols; ++c) row[c] = static_cast<float>(0.02 * stream.normal(r, c));
-    encode_blocks(type_, {row.data(), cols}, to);
+    encode_blocks(type, {row.data(), cols}, to);
   }
-  made = {type_, rows, cols, bytes.data()};
+  made = {type, rows, cols, bytes.data()};
   return made;
 }
 

@@ -15,14 +15,14 @@ namespace cairn {
 // Layers share one matrix of each shape where it is stored; the engine still packs each its own.
 class RandomDecoder {
  public:
-  // "15m", "25m", "135m", "360m" or "1b". Throws Error (usage) with the known names.
+  // "15m", "25m", "135m", "360m", "1b" or "1b-a400m". Throws Error (usage) with the known names.
   static ModelConfig shape(std::string_view name);
   // Throws Error (usage) when a width is no multiple of the type's blocks.
   RandomDecoder(const ModelConfig& config, BlockType type);
   const DecoderWeights& weights() const { return weights_; }
 
  private:
-  StoredMatrix matrix(size_t rows, size_t cols);
+  StoredMatrix matrix(BlockType type, size_t rows, size_t cols);
 
   BlockType type_;
   std::deque<std::pair<StoredMatrix, std::vector<std::byte>>> matrices_;

@@ -120,12 +120,15 @@ void DecodeProgram::Walk::after_attention(size_t layer) {
   }
   multiply(rows.o, blocks_, buffers_.branch, values.o_bias);
   meet();
+  const bool mixes = !rows.experts.empty();
   normalize({values.mlp_gain, &values.attention_post_gain, layer, ProductInput::gate_up, layer},
-            kinds.gate_up, false);
-  gate(rows, values);
+            static_cast<ActivationKinds>(kinds.gate_up | kinds.router), mixes);
+  gate(rows.mlp, values, blocks_, buffers_.gated.rows_slice(0, tokens_));
+  if (mixes) gate_experts(layer);
   meet();
-  store_rows(buffers_.gated, kinds.down, ProductInput::down, layer);
-  multiply(rows.down, blocks_, buffers_.branch, values.down_bias);
+  if (kinds.down != 0) store_rows(buffers_.gated, kinds.down, ProductInput::down, layer);
+  multiply(rows.mlp.down, blocks_, buffers_.branch, values.down_bias);
+  if (mixes) add_experts(layer);
   meet();
 }
 
@@ -189,7 +192,7 @@ void DecodeProgram::Walk::note_squares(const ActivationSource& source, const Tok
 }
 
 void DecodeProgram::Walk::store(const ActivationSource& source, TokenBlock& block,
-                                ActivationKinds kinds, size_t layer) {
+                                ActivationKinds kinds, size_t layer, const size_t* tokens) {
   for (size_t kind = 0; kind < block.activations.size(); ++kind) {
     const auto k = static_cast<ActivationKind>(kind);
     if ((kinds & kinds_bit(k)) == 0) continue;
@@ -197,7 +200,7 @@ void DecodeProgram::Walk::store(const ActivationSource& source, TokenBlock& bloc
     if (store_activations(source, 0, to)) continue;
     size_t token = 0;
     while (token + 1 < block.tokens && all_finite_row(source.x[token])) ++token;
-    note_fault(layer, block.first + token);
+    note_fault(layer, tokens == nullptr ? block.first + token : tokens[token]);
   }
 }
 
@@ -240,22 +243,22 @@ void DecodeProgram::Walk::multiply_block(const TileRows& rows, size_t first,
     for (size_t r = 0; r < rows.rows; ++r) out[t][r] += bias[first + r];
 }
 
-void DecodeProgram::Walk::gate(const ThreadLayer& program, const Layer& layer) {
-  for (size_t i = 0; i < program.gate.size(); ++i) {
-    const size_t first = program.gate[i].first, rows = program.gate[i].tiles.rows;
-    const View2<float> both = own_.gate_up.rows_slice(0, tokens_).cols_slice(0, 2 * rows);
+void DecodeProgram::Walk::gate(const ThreadMlp& mlp, const Layer& layer,
+                               std::span<const TokenBlock> blocks, View2<float> gated) {
+  for (size_t i = 0; i < mlp.gate.size(); ++i) {
+    const size_t first = mlp.gate[i].first, rows = mlp.gate[i].tiles.rows;
+    const View2<float> both = own_.gate_up.rows_slice(0, gated.rows).cols_slice(0, 2 * rows);
     // The products write rows [first, ...) of a matrix; here the turn's first row is column 0.
-    PlannedRows gate = program.gate[i], up = program.up[i];
+    PlannedRows gate = mlp.gate[i], up = mlp.up[i];
     gate.first = up.first = 0;
-    multiply(gate, blocks_, both.cols_slice(0, rows), {});
-    multiply(up, blocks_, both.cols_slice(rows, rows), {});
-    for (size_t t = 0; t < tokens_ && !layer.gate_bias.empty(); ++t)
+    multiply(gate, blocks, both.cols_slice(0, rows), {});
+    multiply(up, blocks, both.cols_slice(rows, rows), {});
+    for (size_t t = 0; t < gated.rows && !layer.gate_bias.empty(); ++t)
       for (size_t r = 0; r < rows; ++r) {
         both[t][r] += layer.gate_bias[first + r];
         both[t][rows + r] += layer.up_bias[first + r];
       }
-    gated_unit(program_.config_.gate, both,
-               buffers_.gated.rows_slice(0, tokens_).cols_slice(first, rows));
+    gated_unit(program_.config_.gate, both, gated.cols_slice(first, rows));
   }
 }
 

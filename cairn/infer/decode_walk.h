@@ -37,8 +37,9 @@ class DecodeProgram::Walk {
   void normalize(const Norm& norm, ActivationKinds kinds, bool keep);
   void normalize_block(const Norm& norm, size_t first, TokenBlock& block, ActivationKinds kinds,
                        bool keep);
-  void store(const ActivationSource& source, TokenBlock& block, ActivationKinds kinds,
-             size_t layer);
+  // `tokens`: of the pass, of each row of the block; null: they follow the block's first.
+  void store(const ActivationSource& source, TokenBlock& block, ActivationKinds kinds, size_t layer,
+             const size_t* tokens = nullptr);
   void store_rows(View2<const float> rows, ActivationKinds kinds, ProductInput input, size_t layer);
   void note_squares(const ActivationSource& source, const TokenBlock& block, ProductInput input,
                     size_t layer);
@@ -46,7 +47,14 @@ class DecodeProgram::Walk {
                 const std::vector<float>& bias);
   void multiply_block(const TileRows& rows, size_t first, const TokenBlock& block, View2<float> y,
                       const std::vector<float>& bias);
-  void gate(const ThreadLayer& program, const Layer& layer);
+  void gate(const ThreadMlp& mlp, const Layer& layer, std::span<const TokenBlock> blocks,
+            View2<float> gated);
+  // A mixture of experts: its gated units, then what they give to the branch (expert_step.cpp).
+  void choose_experts(size_t layer);
+  void gate_experts(size_t layer);
+  void add_experts(size_t layer);
+  std::span<TokenBlock> blocks_of(size_t expert);
+  void store_routed(View2<const float> rows, bool gather, ActivationKinds kinds, size_t layer);
 
   void attend(const Layer& layer);
   void attend_few(const Layer& layer);

@@ -1,5 +1,6 @@
 #include "cairn/infer/decoder_weights.h"
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <string>
@@ -19,10 +20,28 @@ namespace {
 struct Finder {
   std::function<StoredMatrix(const std::string&)> matrix;
   std::function<std::vector<float>(const std::string&)> vector;
+  // Rows [first, first + count) of a stack of matrices or of halves: a whole one.
+  std::function<StoredMatrix(const std::string&, size_t first, size_t count)> rows;
 };
 
-DecoderLayerWeights find_layer(const Finder& find, const AttentionMechanism& attention,
-                               const LayerNames& names) {
+// Gates stand before ups, in each expert and in the shared one.
+void find_experts(const Finder& find, const ModelConfig& config, const LayerNames& names,
+                  DecoderLayerWeights& layer) {
+  const size_t hidden = config.hidden_size, width = config.intermediate_size;
+  layer.router = find.matrix(names.router);
+  for (size_t e = 0; e < config.experts; ++e)
+    layer.experts.push_back({find.rows(names.experts_gate_up, 2 * e * width, width),
+                             find.rows(names.experts_gate_up, (2 * e + 1) * width, width),
+                             find.rows(names.experts_down, e * hidden, hidden)});
+  const size_t shared = config.shared_intermediate_size;
+  if (shared == 0) return;
+  layer.gate = find.rows(names.shared_gate_up, 0, shared);
+  layer.up = find.rows(names.shared_gate_up, shared, shared);
+  layer.down = find.matrix(names.shared_down);
+}
+
+DecoderLayerWeights find_layer(const Finder& find, const ModelConfig& config,
+                               const AttentionMechanism& attention, const LayerNames& names) {
   const auto vector = [&](const std::string& name) {
     return name.empty() ? std::vector<float>() : find.vector(name);
   };
@@ -35,9 +54,13 @@ DecoderLayerWeights find_layer(const Finder& find, const AttentionMechanism& att
   layer.k = find.matrix(names.k);
   layer.v = find.matrix(names.v);
   layer.o = find.matrix(names.o);
-  layer.gate = find.matrix(names.gate);
-  layer.up = find.matrix(names.up);
-  layer.down = find.matrix(names.down);
+  if (config.experts > 0) {
+    find_experts(find, config, names, layer);
+  } else {
+    layer.gate = find.matrix(names.gate);
+    layer.up = find.matrix(names.up);
+    layer.down = find.matrix(names.down);
+  }
   layer.q_bias = vector(names.q_bias);
   layer.k_bias = vector(names.k_bias);
   layer.v_bias = vector(names.v_bias);
@@ -50,18 +73,7 @@ DecoderLayerWeights find_layer(const Finder& find, const AttentionMechanism& att
   return layer;
 }
 
-void refuse_experts(const ModelConfig& config) {
-  if (config.experts == 0) return;
-  throw Error({.kind = ErrorKind::usage,
-               .doing = "preparing to decode",
-               .subject = "the model's MLP",
-               .expected = "a plain one",
-               .found = "a mixture of " + std::to_string(config.experts) + " experts",
-               .hint = "it can be trained, evaluated and converted"});
-}
-
 DecoderWeights find_all(const ModelConfig& config, const Finder& find) {
-  refuse_experts(config);
   const LayerAttention attention(config);
   DecoderWeights weights;
   weights.config = config;
@@ -69,7 +81,7 @@ DecoderWeights find_all(const ModelConfig& config, const Finder& find) {
   weights.head = config.tie_embeddings ? weights.embedding : find.matrix(kHeadName);
   weights.final_norm = find.vector(kFinalNormName);
   for (size_t i = 0; i < config.layers; ++i)
-    weights.layers.push_back(find_layer(find, attention[i], layer_names(config, i)));
+    weights.layers.push_back(find_layer(find, config, attention[i], layer_names(config, i)));
   return weights;
 }
 
@@ -87,6 +99,12 @@ DecoderWeights decoder_weights(const Model& model) {
     const size_t rows = parameter.spec.shape[0];
     return StoredMatrix{BlockType::f32, rows, values.size / rows,
                         reinterpret_cast<const std::byte*>(values.data)};
+  };
+  find.rows = [&](const std::string& name, size_t first, size_t count) {
+    const Parameter& parameter = model.find(name);
+    const size_t cols = parameter.spec.shape.back();
+    const float* row = model.values(parameter).data + first * cols;
+    return StoredMatrix{BlockType::f32, count, cols, reinterpret_cast<const std::byte*>(row)};
   };
   find.vector = [&](const std::string& name) {
     const View1<const float> values = model.values(model.find(name));
@@ -132,7 +150,6 @@ DecoderWeights open_gguf_weights(const Path& path) {
   auto archive = std::make_shared<const GgufArchive>(path);
   const ModelConfig config = read_gguf_config(*archive);
   check_gguf_tensors(*archive, config);
-  refuse_experts(config);
   const std::map<std::string, Place> places = places_of(config);
   std::map<std::string, size_t> rows;
   for (const ParameterSpec& spec : parameter_specs(config)) rows[spec.name] = spec.shape[0];
@@ -144,6 +161,20 @@ DecoderWeights open_gguf_weights(const Path& path) {
     return StoredMatrix{tensor.type, rows.at(parameter), cols,
                         tensor.bytes.data() + place.first * block_row_bytes(tensor.type, cols),
                         place.name.order.rotary_head};
+  };
+  const std::vector<GgufName> names = gguf_names(config);
+  find.rows = [&](const std::string& parameter, size_t first, size_t count) {
+    const auto holds = [&](const GgufName& name) {
+      const RowOrder& order = name.order;
+      return name.hf == parameter && (order.group == 0 || first % order.stride == order.first);
+    };
+    const GgufName& name = *std::find_if(names.begin(), names.end(), holds);
+    const RowOrder& order = name.order;
+    const size_t row = order.group == 0 ? first : first / order.stride * order.group;
+    const GgufTensor tensor = archive->tensor(name.gguf);
+    const size_t cols = tensor.shape.back();
+    return StoredMatrix{tensor.type, count, cols,
+                        tensor.bytes.data() + row * block_row_bytes(tensor.type, cols)};
   };
   find.vector = [&](const std::string& parameter) {
     const GgufName& name = places.at(parameter).name;

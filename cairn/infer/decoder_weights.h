@@ -27,6 +27,12 @@ struct StoredMatrix {
   const std::byte* row(size_t index) const;
 };
 
+// One expert of a mixture.
+struct ExpertWeights {
+  StoredMatrix gate, up;  // [intermediate_size, hidden_size]
+  StoredMatrix down;      // [hidden_size, intermediate_size]
+};
+
 struct DecoderLayerWeights {
   std::vector<float> attention_norm, attention_post_norm;  // [hidden_size]; empty: none
   std::vector<float> mlp_norm, mlp_post_norm;
@@ -34,6 +40,9 @@ struct DecoderLayerWeights {
   StoredMatrix o;         // [hidden_size, heads * head_dim]
   StoredMatrix gate, up;  // [intermediate_size, hidden_size]
   StoredMatrix down;      // [hidden_size, intermediate_size]
+  // With experts; the last three are then those of the shared one, or have no rows.
+  StoredMatrix router;  // [experts, hidden_size]
+  std::vector<ExpertWeights> experts;
   std::vector<float> q_bias, k_bias, v_bias, o_bias, gate_bias, up_bias, down_bias;  // or empty
   std::vector<std::vector<float>> attention_parameters;  // as the mechanism names them
 };

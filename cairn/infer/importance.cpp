@@ -76,8 +76,8 @@ ImportanceSums gather_importance(const Path& model, std::span<const int32_t> tok
   uint64_t chunks = tokens.size() / length;
   if (options.chunks != 0) chunks = std::min(chunks, options.chunks);
   Engine engine(open_decoder_weights(model), team, {.context = length});
-  const std::vector<Reader> readers = readers_of(engine.config());
   ActivationSquares squares(engine.config());
+  const std::vector<Reader> readers = readers_of(engine.config());
   Session session = engine.start();
   std::vector<int32_t> chunk;
   for (uint64_t i = 0; i < chunks; ++i) {

@@ -17,23 +17,54 @@ TokenBlock PassBuffers::take_block(const ModelConfig& config, size_t widest, siz
   TokenBlock block;
   block.tokens = tokens;
   block.x = take(tokens, config.hidden_size);
+  take_activations(widest, block);
+  return block;
+}
+
+void PassBuffers::take_activations(size_t widest, TokenBlock& block) {
   for (size_t kind = 0; kind < block.activations.size(); ++kind) {
-    const size_t bytes = activation_bytes(static_cast<ActivationKind>(kind), tokens, widest);
+    const size_t bytes = activation_bytes(static_cast<ActivationKind>(kind), block.tokens, widest);
     block.activations[kind] = memory_.emplace_back(bytes).data();
   }
-  return block;
+}
+
+void PassBuffers::take_experts(const ModelConfig& config, size_t most) {
+  const size_t slots = most * config.experts_per_token;
+  const size_t widest = std::max(config.hidden_size, config.intermediate_size);
+  router_logits = take(most, config.experts);
+  expert_gated = take(slots, config.intermediate_size);
+  expert_out = take(slots, config.hidden_size);
+  // Full blocks, and one that is not for each expert.
+  std::vector<TokenBlock> shared(slots / kBlockTokens + std::min(config.experts, slots));
+  for (TokenBlock& block : shared) {
+    block.tokens = std::min(kBlockTokens, most);
+    take_activations(widest, block);
+  }
+  for (Own& mine : own) {
+    mine.routes.emplace(config.experts, config.experts_per_token, most);
+    mine.many_routed = shared;
+    mine.first_routed.resize(config.experts + 1);
+    mine.few_routed.resize(std::min(config.experts, kFewTokens * config.experts_per_token));
+    for (TokenBlock& block : mine.few_routed) {
+      block.tokens = kFewTokens;
+      take_activations(widest, block);
+    }
+    mine.gathered = take(kBlockTokens, config.hidden_size);
+  }
 }
 
 PassBuffers::PassBuffers(const ModelConfig& config, const AttentionGeometry& g, size_t gated_rows,
                          size_t context, size_t tables, int threads) {
   const size_t most = std::min(kMostTokens, std::max(context, kFewTokens));
   const size_t attended_size = g.heads * g.value_dim, part = attention_part_size(g.value_dim);
-  const size_t widest = std::max({config.hidden_size, attended_size, config.intermediate_size});
+  const size_t mlp =
+      config.experts > 0 ? config.shared_intermediate_size : config.intermediate_size;
+  const size_t widest = std::max({config.hidden_size, attended_size, mlp});
   const size_t group = g.heads / g.kv_heads;
   qkv = take(most, g.heads * g.head_dim + g.kv_heads * (g.head_dim + g.value_dim));
   attended = take(most, attended_size);
   branch = take(most, config.hidden_size);
-  gated = take(most, config.intermediate_size);
+  gated = take(most, mlp);
   normed = take(most, config.hidden_size);
   for (size_t i = 0; i < tables; ++i) turns.push_back(take(most, g.head_dim));
   for (size_t first = 0; first < most; first += kBlockTokens) {
@@ -55,6 +86,7 @@ PassBuffers::PassBuffers(const ModelConfig& config, const AttentionGeometry& g, 
     const View2<float> row = take(1, std::max({widest, part, g.head_dim}));
     mine.row = {row.data, row.cols};
   }
+  if (config.experts > 0) take_experts(config, most);
 }
 
 void PassBuffers::cover(size_t tokens) {

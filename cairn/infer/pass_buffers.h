@@ -4,11 +4,13 @@
 
 #include <array>
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "cairn/attention/mechanism.h"
 #include "cairn/base/memory.h"
+#include "cairn/infer/expert_routes.h"
 #include "cairn/kernels/tile_products.h"
 #include "cairn/model/config.h"
 #include "cairn/tensor/view.h"
@@ -40,6 +42,12 @@ class PassBuffers {
     View2<float> parts, spans, sums;          // [kQueryTokens * group, part size]
     View1<float> row;                         // [widest row]
     std::array<float, kBlockTokens> scale{};  // of a block's tokens
+    // With experts: where tokens go, and blocks of one expert's tokens each, whose `first` is
+    // counted from the expert's first slot. The memory of a long pass's blocks is shared.
+    std::optional<ExpertRoutes> routes;
+    std::vector<TokenBlock> few_routed, many_routed;
+    std::vector<size_t> first_routed;  // [experts + 1] the first block of each expert
+    View2<float> gathered;             // [kBlockTokens, hidden_size]
   };
 
   // `gated_rows`: most rows of gate in one product. `context` bounds positions.
@@ -49,13 +57,15 @@ class PassBuffers {
   View2<float> qkv;       // [kMostTokens, heads * head_dim + kv_heads * (head_dim + value_dim)]
   View2<float> attended;  // [kMostTokens, heads * value_dim]
   View2<float> branch;    // [kMostTokens, hidden_size]
-  View2<float> gated;     // [kMostTokens, intermediate_size]
-  View2<float> normed;    // [kMostTokens, hidden_size], for mechanisms that read it
-  std::vector<View2<float>> turns;  // a table's angles: [kMostTokens, head_dim]
-  std::vector<TokenBlock> blocks;   // of long passes
-  View2<float> parts;               // [kFewTokens * heads * chunks, part size] of short passes
-  size_t chunks = 0;                // that a context has
-  std::vector<Own> own;             // one a thread
+  View2<float> gated;     // [kMostTokens, width of the MLP that all tokens take]
+  View2<float> normed;    // [kMostTokens, hidden_size], for mechanisms and experts, who read it
+  View2<float> router_logits;             // [kMostTokens, experts]
+  View2<float> expert_gated, expert_out;  // [slots, intermediate_size], [slots, hidden_size]
+  std::vector<View2<float>> turns;        // a table's angles: [kMostTokens, head_dim]
+  std::vector<TokenBlock> blocks;         // of long passes
+  View2<float> parts;    // [kFewTokens * heads * chunks, part size] of short passes
+  size_t chunks = 0;     // that a context has
+  std::vector<Own> own;  // one a thread
 
   // Sizes the blocks for a long pass of `tokens` tokens.
   void cover(size_t tokens);
@@ -66,6 +76,8 @@ class PassBuffers {
  private:
   View2<float> take(size_t rows, size_t cols);
   TokenBlock take_block(const ModelConfig& config, size_t widest, size_t tokens);
+  void take_activations(size_t widest, TokenBlock& block);
+  void take_experts(const ModelConfig& config, size_t most);
 
   std::vector<AlignedBuffer> memory_;
 };

@@ -52,8 +52,14 @@ namespace cairn {
 namespace {
 
 TEST(Decoding, TheSteadyLoopAllocatesNothing) {
-  Model model = random_model(small_config());
   for (const DType dtype : {DType::f32, DType::bf16}) {
+    ModelConfig config = small_config();
+    if (dtype == DType::bf16) {
+      config.architecture = "granitemoe";
+      config.experts = 8;
+      config.experts_per_token = 2;
+    }
+    Model model = random_model(config);
     ThreadTeam team(2, true);
     Engine engine(model, team, {.weights = block_type_of(dtype), .cache = dtype});
     Session session = engine.start();

@@ -42,6 +42,21 @@ TEST(RandomDecoder, ReadsTheBytesThatItsShapeHas) {
   EXPECT_LE(engine.bytes_per_token(), weights / 32 * 34.2);  // tiles begin at whole lines
 }
 
+TEST(RandomDecoder, OfExpertsReadsThoseThatATokenChooses) {
+  ModelConfig c = speed_config();
+  c.architecture = "granitemoe";
+  c.experts = 8;
+  c.experts_per_token = 2;
+  const RandomDecoder random(c, BlockType::q8_0);
+  ThreadTeam team(2, true);
+  Engine engine(random.weights(), team);
+  const size_t weights = c.layers * (64 * (64 + 32 + 32 + 64) + 2 * 3 * 64 * 96) + 160 * 64;
+  const size_t bytes = weights / 32 * 34 + c.layers * 16 * 64 * sizeof(float);  // and the router's
+  EXPECT_GE(engine.bytes_per_token(), bytes);
+  EXPECT_LE(engine.bytes_per_token(), bytes + bytes / 100);
+  EXPECT_EQ(DecodeSpeed(engine).decode(20, 3).size(), 3U);
+}
+
 TEST(RandomDecoder, KnowsItsShapesAndRefusesBrokenBlocks) {
   EXPECT_EQ(RandomDecoder::shape("135m").layers, 30U);
   EXPECT_THROW(RandomDecoder::shape("135"), Error);

@@ -10,6 +10,7 @@
 #include "cairn/base/error.h"
 #include "cairn/io/safetensors.h"
 #include "cairn/kernels/blocks.h"
+#include "cairn/kernels/tiles.h"
 #include "cairn/nn/language_model.h"
 #include "tests/infer/model_files.h"
 #include "tests/infer/reference_decoder.h"
@@ -24,6 +25,17 @@ std::vector<float> all_logits(Engine& engine, std::span<const int32_t> tokens) {
   Session session = engine.start();
   session.append(tokens, {logits.data(), tokens.size(), vocab});
   return logits;
+}
+
+// Seven experts and a shared one of another width.
+ModelConfig mixture_config() {
+  ModelConfig config = small_config();
+  config.architecture = "granitemoeshared";
+  config.experts = 7;
+  config.experts_per_token = 3;
+  config.intermediate_size = 40;
+  config.shared_intermediate_size = 56;
+  return config;
 }
 
 constexpr EngineOptions kExact = {.cache = DType::f32};  // nothing is rounded below f32
@@ -70,24 +82,13 @@ TEST_P(EngineGolden, LogitsAreThoseOfTransformers) {
 INSTANTIATE_TEST_SUITE_P(Families, EngineGolden,
                          testing::Values("llama", "llama-untied", "llama-biases", "llama-linear",
                                          "llama-yarn", "llama-dynamic", "mistral", "granite",
-                                         "qwen2", "qwen3", "phi3", "phi3-longrope", "gemma3",
-                                         "gemma3-multimodal"));
-
-TEST(Engine, RefusesMixturesOfExpertsByName) {
-  ThreadTeam team(1);
-  const Model model = load_model(golden_folder() / "models" / "granitemoe");
-  try {
-    Engine engine(model, team, kExact);
-    FAIL() << "accepted";
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("experts"), std::string::npos) << error.what();
-  }
-}
+                                         "granitemoe", "granitemoeshared", "qwen2", "qwen3", "phi3",
+                                         "phi3-longrope", "gemma3", "gemma3-multimodal"));
 
 // The losses of nn's forward pass, one target at a time, against the engine's logits.
 TEST(Engine, AgreesWithTheTrainingForward) {
   for (const bool tied : {true, false}) {
-    ModelConfig config = small_config();
+    ModelConfig config = tied ? small_config() : mixture_config();
     config.tie_embeddings = tied;
     Model model = random_model(config);
     ThreadTeam team(2, true);
@@ -159,10 +160,13 @@ struct Quantized {
     };
     encode(weights.embedding);
     weights.head = weights.embedding;
-    for (DecoderLayerWeights& layer : weights.layers)
+    for (DecoderLayerWeights& layer : weights.layers) {
       for (StoredMatrix* matrix :
            {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down})
         encode(*matrix);
+      for (ExpertWeights& expert : layer.experts)
+        for (StoredMatrix* matrix : {&expert.gate, &expert.up, &expert.down}) encode(*matrix);
+    }
   }
 
   Model rounded;
@@ -178,6 +182,22 @@ ModelConfig wide_config(size_t width) {
   config.kv_heads = width / 32;
   config.layers = 2;
   return config;
+}
+
+// The relative error of logits against float64 with the same rounding.
+double error_of(const Model& model, BlockType type, const ActivationRounding& rounding) {
+  const auto tokens = random_tokens(12, model.config().vocab_size);
+  const Quantized quantized(model, type);
+  const auto expected = reference_logits(quantized.rounded, tokens, rounding);
+  ThreadTeam team(2, true);
+  Engine engine(quantized.weights, team, kExact);
+  const auto found = all_logits(engine, tokens);
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < found.size(); ++i) {
+    difference += std::pow(found[i] - expected[i], 2);
+    size += std::pow(expected[i], 2);
+  }
+  return std::sqrt(difference / size);
 }
 
 // Rounding activations in the reference too leaves only those values that fall on another side of
@@ -198,21 +218,59 @@ TEST(Engine, EveryTypeOfWeightsAgreesWithItsRoundedWeightsInFloat64) {
   for (const BlockType type :
        {BlockType::q2_k, BlockType::q3_k, BlockType::q4_k, BlockType::q5_k, BlockType::q6_k})
     cases.push_back({type, 256, round_to_int8, 0.03});
-  for (const Case& c : cases) {
-    const Model model = random_model(wide_config(c.width));
-    const auto tokens = random_tokens(12, model.config().vocab_size);
-    const Quantized quantized(model, c.type);
-    const auto expected = reference_logits(quantized.rounded, tokens, c.rounding);
-    ThreadTeam team(2, true);
-    Engine engine(quantized.weights, team, kExact);
-    const auto found = all_logits(engine, tokens);
-    double difference = 0, size = 0;
-    for (size_t i = 0; i < found.size(); ++i) {
-      difference += std::pow(found[i] - expected[i], 2);
-      size += std::pow(expected[i], 2);
-    }
-    EXPECT_LE(std::sqrt(difference / size), c.tolerance) << block_type_name(c.type);
+  for (const Case& c : cases)
+    EXPECT_LE(error_of(random_model(wide_config(c.width)), c.type, c.rounding), c.tolerance)
+        << block_type_name(c.type);
+}
+
+TEST(Engine, QuantizedExpertsAgreeWithTheirRoundedWeightsInFloat64) {
+  for (const size_t shared : {size_t{0}, size_t{96}}) {
+    ModelConfig config = wide_config(96);
+    config.architecture = shared > 0 ? "granitemoeshared" : "granitemoe";
+    config.experts = 5;
+    config.experts_per_token = 2;
+    config.shared_intermediate_size = shared;
+    for (const BlockType type : {BlockType::q4_0, BlockType::q8_0})
+      EXPECT_LE(error_of(random_model(config), type, round_to_int8), 0.03)
+          << block_type_name(type) << ", shared " << shared;
   }
+}
+
+TEST(Engine, AMixtureOfExpertsHasTheSameBitsForAnySplitAndThreads) {
+  for (const size_t shared : {size_t{0}, size_t{56}}) {
+    ModelConfig config = mixture_config();
+    config.shared_intermediate_size = shared;
+    if (shared == 0) config.architecture = "granitemoe";
+    const Model model = random_model(config);
+    const auto tokens = random_tokens(270, config.vocab_size);
+    std::vector<float> expected;
+    for (const int threads : {1, 2, 3, 4}) {
+      ThreadTeam team(threads, true);
+      Engine engine(model, team);
+      for (const size_t step :
+           {size_t{1}, size_t{3}, size_t{8}, size_t{9}, size_t{100}, size_t{270}}) {
+        if (threads > 1 && step == 1) continue;  // slow where threads share a processor
+        Session session = engine.start();
+        std::vector<float> last;
+        for (size_t t = 0; t < tokens.size(); t += step)
+          last = copy(session.append(std::span(tokens).subspan(t, std::min(step, 270 - t))));
+        if (expected.empty()) expected = last;
+        EXPECT_EQ(last, expected) << threads << " threads, steps of " << step;
+      }
+    }
+  }
+}
+
+TEST(Engine, ATokenReadsTheExpertsItChoosesAndNoOthers) {
+  ModelConfig config = mixture_config();
+  ThreadTeam team(2, true);
+  const auto bytes = [&] { return Engine(random_model(config), team, kExact).bytes_per_token(); };
+  const size_t few = bytes();
+  config.experts_per_token = 4;
+  // Three groups of 16 rows in each matrix.
+  const size_t expert =
+      3 * (2 * tile_group_bytes(TileKind::tf32, 48) + tile_group_bytes(TileKind::tf32, 40));
+  EXPECT_EQ(bytes() - few, config.layers * expert);
 }
 
 TEST(Engine, AnySplitOfATextGivesTheSameBits) {
@@ -307,6 +365,12 @@ TEST(Engine, AnyShapeAgreesWithFloat64) {
     config.vocab_size = draw(5, 2, 100);
     config.layers = draw(6, 1, 3);
     config.tie_embeddings = draw(7, 0, 1) == 1;
+    if (i % 3 == 0) {
+      config.architecture = "granitemoeshared";
+      config.experts = draw(10, 1, 9);
+      config.experts_per_token = draw(11, 1, config.experts);
+      config.shared_intermediate_size = draw(12, 1, 70);
+    }
     const Model model = random_model(config, i);
     const auto tokens = random_tokens(draw(8, 1, 30), config.vocab_size);
     ThreadTeam team(static_cast<int>(draw(9, 1, 4)), true);

@@ -53,12 +53,17 @@ class Reader {
 
   Row multiply(const std::string& weight, const std::string& bias, Row x) const {
     if (rounding_) rounding_(x);
-    const Row w = values_of(model_, weight);
     Row y = values_of(model_, bias);
+    const Row w = values_of(model_, weight);
     y.resize(w.size() / x.size());
-    for (size_t r = 0; r < y.size(); ++r)
-      for (size_t k = 0; k < x.size(); ++k) y[r] += w[r * x.size() + k] * x[k];
+    add_product(w, 0, x, y);
     return y;
+  }
+
+  // y += W x, W's rows from `first` on.
+  static void add_product(const Row& w, size_t first, const Row& x, Row& y) {
+    for (size_t r = 0; r < y.size(); ++r)
+      for (size_t k = 0; k < x.size(); ++k) y[r] += w[(first + r) * x.size() + k] * x[k];
   }
 
   void add_branch(const Row& branch, const std::string& post_norm, Row& x) const {
@@ -98,8 +103,14 @@ class Reader {
 
   void transform(const LayerNames& names, Row& x) const {
     const Row h = norm(x, values_of(model_, names.mlp_norm));
+    if (c_.experts > 0) return add_branch(mix(names, h), "", x);
     Row gate = multiply(names.gate, names.gate_bias, h);
     const Row up = multiply(names.up, names.up_bias, h);
+    pass_gate(up, gate);
+    add_branch(multiply(names.down, names.down_bias, gate), names.mlp_post_norm, x);
+  }
+
+  void pass_gate(const Row& up, Row& gate) const {
     for (size_t i = 0; i < gate.size(); ++i) {
       const double g = gate[i];
       const double a =
@@ -108,7 +119,41 @@ class Reader {
               : g / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)));
       gate[i] = a * up[i];
     }
-    add_branch(multiply(names.down, names.down_bias, gate), names.mlp_post_norm, x);
+  }
+
+  // Expert `index` of a stack of `width` wide ones, times weight.
+  void add_expert(const Row& gate_up, const Row& down, size_t index, size_t width, Row h,
+                  double weight, Row& sum) const {
+    if (rounding_) rounding_(h);
+    Row gate(width), up(width), out(sum.size());
+    add_product(gate_up, 2 * index * width, h, gate);
+    add_product(gate_up, (2 * index + 1) * width, h, up);
+    pass_gate(up, gate);
+    if (rounding_) rounding_(gate);
+    add_product(down, index * sum.size(), gate, out);
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += weight * out[i];
+  }
+
+  // Routers are never rounded.
+  Row mix(const LayerNames& names, const Row& h) const {
+    Row logits(c_.experts), sum(h.size());
+    add_product(values_of(model_, names.router), 0, h, logits);
+    std::vector<size_t> order(c_.experts);
+    for (size_t e = 0; e < order.size(); ++e) order[e] = e;
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return logits[a] > logits[b]; });
+    order.resize(c_.experts_per_token);
+    double total = 0;
+    for (const size_t e : order) total += std::exp(logits[e] - logits[order[0]]);
+    const Row gate_up = values_of(model_, names.experts_gate_up);
+    const Row down = values_of(model_, names.experts_down);
+    for (const size_t e : order)
+      add_expert(gate_up, down, e, c_.intermediate_size, h,
+                 std::exp(logits[e] - logits[order[0]]) / total, sum);
+    if (c_.shared_intermediate_size > 0)
+      add_expert(values_of(model_, names.shared_gate_up), values_of(model_, names.shared_down), 0,
+                 c_.shared_intermediate_size, h, 1, sum);
+    return sum;
   }
 
   const Model& model_;
