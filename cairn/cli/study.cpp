@@ -60,8 +60,8 @@ void show(const Study& study, const StudyResults& results, const Options& option
     fmt::print("{}", json_line(study_table_json(study, results)));
   else
     fmt::print("{}", study_table(study, results));
-  const std::string pictures =
-      !options.pictures.empty() ? options.pictures : "studies/results/" + study.name;
+  Path pictures = options.pictures.empty() ? "studies/results/" : options.pictures;
+  if (pictures.filename().empty()) pictures /= study.name;
   for (const Path& path : draw_study(study, results, pictures))
     if (!options.json) fmt::print("{}\n", path.string());
 }
@@ -104,7 +104,9 @@ std::function<int()> prepare(Arguments& arguments) {
   arguments.option("--results", "JSON lines, one a finished run (studies/results/NAME.jsonl)",
                    options->results);
   arguments.option("--runs", "where runs are kept and resumed", options->runs);
-  arguments.option("--pictures", "where to draw, without .svg and .png (studies/results/NAME)",
+  arguments.option("--pictures",
+                   "where to draw: a folder ending in /, or a file without .svg and .png "
+                   "(studies/results/NAME)",
                    options->pictures);
   arguments.option("--max-minutes", "save and stop after so long (exit code 75)",
                    options->max_minutes);

@@ -289,8 +289,9 @@ TEST_F(StudyRuns, ThePictureHoldsACurveOfEachMechanism) {
   found.append(line_of(plan.runs[3], 1000, 700));
   const std::string script = study_plot_script(study, found, "svg", "x");
   EXPECT_THAT(script, HasSubstr("'no positions'"));
-  EXPECT_THAT(script, HasSubstr("$learning1 << EOD\n0 0.5\n100 0.2\nEOD"));
-  EXPECT_THAT(script, HasSubstr("$tests1 << EOD\n0 0.2\nEOD"));
+  EXPECT_THAT(script, HasSubstr("$learning1 << EOD\n0 0.5 0.5 0.5\n100 0.2 0.1 0.3\nEOD"));
+  EXPECT_THAT(script, HasSubstr("$tests1 << EOD\n0.025 0.2 0 1\nEOD")) << "within what can be";
+  EXPECT_THAT(script, HasSubstr("bars: 95 % interval"));
   EXPECT_THAT(script, Not(HasSubstr("'rope'")));
 }
 
