@@ -1,6 +1,7 @@
 #!/bin/sh
 # llama.cpp with the instructions of this machine, in .peers/llama.cpp/bin: the libraries, the tools
-# that the peers call and llama-blocks, which decodes in blocks so that two programs can take turns.
+# that the peers call, llama-finetune of its examples, and llama-blocks, which decodes in blocks so
+# that two programs can take turns.
 # And a real model, .peers/models/SmolLM2-135M-Instruct.Q4_1.gguf. Does nothing that is done already.
 #
 #   ./dev peers llama_cpp
@@ -53,9 +54,18 @@ if [ "$(cat "$build/version" 2>/dev/null)" != "$version" ]; then
   echo "$version" >"$build/version"
 fi
 
-blocks=bench/peers/llama/blocks.cpp
-if [ -z "$(find "$build/bin" -name llama-blocks -newer "$blocks")" ]; then
+# program NAME SOURCE LIBRARY...: one more program on its libraries, all named so that its own path finds them.
+program() {
+  name=$1
+  source=$2
+  shift 2
+  if [ -n "$(find "$build/bin" -name "$name" -newer "$source")" ]; then
+    return
+  fi
   include=$sources/vendor/llama.cpp
-  g++ -std=c++20 -O2 -Wall -Wextra -I "$include/include" -I "$include/ggml/include" "$blocks" \
-    -o "$build/bin/llama-blocks" -L "$build/bin" -Wl,-rpath,"$build/bin" -lllama -lggml -lggml-cpu -lggml-base
-fi
+  g++ -std=c++20 -O2 -I "$include/include" -I "$include/ggml/include" -I "$include/common" "$source" \
+    -o "$build/bin/$name" -L "$build/bin" -Wl,--no-as-needed,-rpath,"$build/bin" "$@" \
+    -lllama -lggml -lggml-cpu -lggml-base
+}
+program llama-blocks bench/peers/llama/blocks.cpp
+program llama-finetune "$sources/vendor/llama.cpp/examples/training/finetune.cpp" -lllama-common
