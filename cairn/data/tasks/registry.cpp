@@ -20,9 +20,17 @@ constexpr std::array kDescriptions = {
                     "assigned = 8, repeats = 24, back = 1, keys = 128, values = 128"},
     TaskDescription{"mqrar_n", "answer keys with their N-th last values",
                     "length = 768, keys = 32, values = 64, back = 1"},
+    TaskDescription{"variable_tracking", "find what variables stand for, far back in filler",
+                    "length = 256, chains = 2, hops = 4, names = 64, values = 64, filler = 64"},
+    TaskDescription{"phone_book", "look up numbers by name",
+                    "length = 256, names = 32, digits = 4, questions = 4"},
+    TaskDescription{"stories", "answer from a story of a small world, spread over filler",
+                    "length = 256, kind = 1 (to 5), facts = 8 (by kind), questions = 2, "
+                    "filler = 64"},
 };
-constexpr std::array kMakers = {make_flip_flop, make_shell_game, make_word_problem,
-                                make_recall,    make_mqrar,      make_mqrar_n};
+constexpr std::array kMakers = {
+    make_flip_flop, make_shell_game,        make_word_problem, make_recall, make_mqrar,
+    make_mqrar_n,   make_variable_tracking, make_phone_book,   make_stories};
 static_assert(kDescriptions.size() == kMakers.size());
 
 }  // namespace

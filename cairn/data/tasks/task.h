@@ -10,6 +10,11 @@
 //                 associative recall, Tan et al. 2025, arXiv:2410.17980)
 //   mqrar_n       the same without a first round, back to the N-th last value (PaTH attention, Yang
 //                 et al. 2025, arXiv:2505.16381)
+//   variable_tracking  variables that stand for one another, in filler (Hsieh et al. 2024,
+//                 arXiv:2404.06654); without hops: needles in a haystack
+//   phone_book    numbers by name (Jelassi et al. 2024, arXiv:2402.01032)
+//   stories       where who has what, and who gave it, in filler (Weston et al. 2015,
+//                 arXiv:1502.05698; Kuratov et al. 2024, arXiv:2406.10149)
 //
 // A sample is a pure function of (options, stream, index). Thread-safe.
 #pragma once

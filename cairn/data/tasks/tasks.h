@@ -13,5 +13,8 @@ std::unique_ptr<Task> make_word_problem(TaskOptionReader& options);
 std::unique_ptr<Task> make_recall(TaskOptionReader& options);
 std::unique_ptr<Task> make_mqrar(TaskOptionReader& options);
 std::unique_ptr<Task> make_mqrar_n(TaskOptionReader& options);
+std::unique_ptr<Task> make_variable_tracking(TaskOptionReader& options);
+std::unique_ptr<Task> make_phone_book(TaskOptionReader& options);
+std::unique_ptr<Task> make_stories(TaskOptionReader& options);
 
 }  // namespace cairn
