@@ -142,7 +142,7 @@ struct LayerSources {
     };
     if (layer.gate.rows > 0) mlp = mlp_of(layer);
     // Rounding would choose other experts for the sake of few bytes.
-    if (!layer.experts.empty()) router = source_of(layer.router, {});
+    if (!layer.experts.empty()) router = source_of(layer.router, BlockType::f32);
     for (const ExpertWeights& expert : layer.experts) experts.push_back(mlp_of(expert));
   }
 

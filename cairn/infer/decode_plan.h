@@ -69,8 +69,8 @@ class DecodePlan {
   // the second-level cache for a whole chunk of a prompt.
   static constexpr size_t kGatedRows = 256;
 
-  // Packs all matrices of `weights`, each as it is stored or encoded as `type` (routers always as
-  // stored), every thread of the team its own. Throws Error: usage when a matrix cannot have the
+  // Packs all matrices of `weights`, each as it is stored or encoded as `type` (routers always in
+  // f32), every thread of the team its own. Throws Error: usage when a matrix cannot have the
   // type, data when its stored type has no tiles or its bytes are damaged, failed when there is not
   // enough memory.
   DecodePlan(const DecoderWeights& weights, std::optional<BlockType> type, ThreadTeam& team);

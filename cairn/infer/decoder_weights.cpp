@@ -11,6 +11,7 @@
 #include "cairn/kernels/blocks.h"
 #include "cairn/model/architecture.h"
 #include "cairn/model/decoder_layout.h"
+#include "cairn/model/folder.h"
 #include "cairn/model/gguf.h"
 
 namespace cairn {
@@ -122,26 +123,36 @@ DecoderWeights decoder_weights(Model&& model) {
 
 namespace {
 
-// A parameter in a GGUF file: rows from `first` on of a tensor that may hold others too.
+// Where a parameter lies: rows of a tensor that may hold others too.
 struct Place {
-  GgufName name;
-  size_t first = 0;
+  std::string tensor;  // its name in Hugging Face files
+  size_t first = 0, rows = 0;
 };
 
 std::map<std::string, Place> places_of(const ModelConfig& config) {
-  std::map<std::string, GgufName> names;
-  for (GgufName& name : gguf_names(config)) names.emplace(name.hf, name);
   std::map<std::string, size_t> rows;
   for (const ParameterSpec& spec : parameter_specs(config)) rows[spec.name] = spec.shape[0];
   std::map<std::string, Place> places;
   for (const StoredRows& stored : stored_tensors(config)) {
     size_t first = 0;
     for (const std::string& part : stored.parts) {
-      places.emplace(part, Place{names.at(stored.name), first});
+      places.emplace(part, Place{stored.name, first, rows.at(part)});
       first += rows.at(part);
     }
   }
   return places;
+}
+
+BlockType block_type(DType type) {
+  if (type == DType::bf16) return BlockType::bf16;
+  return type == DType::f16 ? BlockType::f16 : BlockType::f32;
+}
+
+// Rows as they lie in the files.
+StoredMatrix matrix_of(const StoredTensor& tensor, size_t first, size_t count) {
+  const BlockType type = block_type(*tensor.type);
+  const size_t cols = tensor.shape.back();
+  return {type, count, cols, tensor.bytes.data() + first * block_row_bytes(type, cols)};
 }
 
 }  // namespace
@@ -151,18 +162,19 @@ DecoderWeights open_gguf_weights(const Path& path) {
   const ModelConfig config = read_gguf_config(*archive);
   check_gguf_tensors(*archive, config);
   const std::map<std::string, Place> places = places_of(config);
-  std::map<std::string, size_t> rows;
-  for (const ParameterSpec& spec : parameter_specs(config)) rows[spec.name] = spec.shape[0];
+  const std::vector<GgufName> names = gguf_names(config);
+  std::map<std::string, GgufName> by_hf;  // experts' tensors have several; those are not asked for
+  for (const GgufName& name : names) by_hf.emplace(name.hf, name);
   Finder find;
   find.matrix = [&](const std::string& parameter) {
     const Place& place = places.at(parameter);
-    const GgufTensor tensor = archive->tensor(place.name.gguf);
+    const GgufName& name = by_hf.at(place.tensor);
+    const GgufTensor tensor = archive->tensor(name.gguf);
     const size_t cols = tensor.shape.back();
-    return StoredMatrix{tensor.type, rows.at(parameter), cols,
+    return StoredMatrix{tensor.type, place.rows, cols,
                         tensor.bytes.data() + place.first * block_row_bytes(tensor.type, cols),
-                        place.name.order.rotary_head};
+                        name.order.rotary_head};
   };
-  const std::vector<GgufName> names = gguf_names(config);
   find.rows = [&](const std::string& parameter, size_t first, size_t count) {
     const auto holds = [&](const GgufName& name) {
       const RowOrder& order = name.order;
@@ -177,7 +189,7 @@ DecoderWeights open_gguf_weights(const Path& path) {
                         tensor.bytes.data() + row * block_row_bytes(tensor.type, cols)};
   };
   find.vector = [&](const std::string& parameter) {
-    const GgufName& name = places.at(parameter).name;
+    const GgufName& name = by_hf.at(places.at(parameter).tensor);
     const GgufTensor tensor = archive->tensor(name.gguf);
     std::vector<float> stored(element_count(tensor.shape)), values(stored.size());
     decode_blocks(tensor.type, tensor.bytes, {stored.data(), stored.size()});
@@ -191,8 +203,36 @@ DecoderWeights open_gguf_weights(const Path& path) {
   return weights;
 }
 
+DecoderWeights open_folder_weights(const Path& folder) {
+  auto opened = std::make_shared<const ModelFolder>(open_model_folder(folder));
+  const std::map<std::string, Place> places = places_of(opened->config);
+  const auto tensor_of = [&](const Place& place) -> const StoredTensor& {
+    return opened->archive.find(place.tensor);
+  };
+  Finder find;
+  find.matrix = [&](const std::string& parameter) {
+    const Place& place = places.at(parameter);
+    return matrix_of(tensor_of(place), place.first, place.rows);
+  };
+  find.rows = [&](const std::string& parameter, size_t first, size_t count) {
+    return matrix_of(tensor_of(places.at(parameter)), first, count);
+  };
+  find.vector = [&](const std::string& parameter) {
+    const Place& place = places.at(parameter);
+    const StoredTensor& tensor = tensor_of(place);
+    std::vector<float> all(element_count(tensor.shape));
+    decode_blocks(block_type(*tensor.type), tensor.bytes, {all.data(), all.size()});
+    const size_t each = all.size() / tensor.shape[0];
+    const float* first = all.data() + place.first * each;
+    return std::vector<float>(first, first + place.rows * each);
+  };
+  DecoderWeights weights = find_all(opened->config, find);
+  weights.keeper = opened;
+  return weights;
+}
+
 DecoderWeights open_decoder_weights(const Path& path) {
-  return is_gguf(path) ? open_gguf_weights(path) : decoder_weights(load_model(path));
+  return is_gguf(path) ? open_gguf_weights(path) : open_folder_weights(path);
 }
 
 }  // namespace cairn

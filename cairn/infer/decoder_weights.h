@@ -62,7 +62,10 @@ DecoderWeights decoder_weights(Model&& model);
 // Of a GGUF file, or one of a set of shards, that stays mapped. Throws Error (data) when a tensor
 // is missing, has another shape, or a type without a decoder.
 DecoderWeights open_gguf_weights(const Path& path);
-// Of a GGUF file, or of a Hugging Face folder, whose weights are widened to f32.
+// Of a Hugging Face folder, which stays mapped: f32, f16 or bf16 as stored. Throws Error (data)
+// when a file is absent or not what config.json says.
+DecoderWeights open_folder_weights(const Path& folder);
+// Of a GGUF file or of a folder.
 DecoderWeights open_decoder_weights(const Path& path);
 
 }  // namespace cairn
