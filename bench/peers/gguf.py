@@ -6,8 +6,11 @@
   tokens      ids of a text (always compared: the rest reads them)
   argmax      the most likely token behind each of 256 tokens of 20 passages, in f32; those where
               llama.cpp's two best logits are closer than 1e-3 are listed and do not count
-  perplexity  of the text, both with activations in f32
-  kl          mean divergence of each type's predictions from f32's, as each engine runs it
+  imatrix     what either quantises with one importance matrix, gathered by Cairn from other text: the
+              same types; how many tensors differ; the divergence from f32 before and with it
+  perplexity  of the text, as each engine runs the type (f32: both with activations in f32)
+  kl          mean divergence of each type's predictions from f32's, as each engine runs it, with its
+              standard error
 
 Prints one JSON line a comparison, with "ok", and exits with 1 when one is not. The model is
 SmolLM2-135M-Instruct unless another GGUF file is given; the text is Python's own library.
@@ -155,8 +158,8 @@ def windows_of(tokens, model):
             for i in range(count)]
 
 
-def their_perplexity(path, tokens):
-    model = library.Model(path, WINDOW, exact=True)
+def their_perplexity(path, tokens, exact):
+    model = library.Model(path, WINDOW, exact=exact)
     nats, count = 0.0, 0
     for window, following in windows_of(tokens, model):
         model.forget()
@@ -170,30 +173,37 @@ def their_perplexity(path, tokens):
 
 
 def their_divergences(paths, reference, tokens):
-    """{kind: mean KL from the reference} by llama.cpp as it runs usually, window by window."""
+    """{kind: mean KL from the reference, its standard error} by llama.cpp as it runs usually, window by window."""
     models = {kind: library.Model(path, WINDOW) for kind, path in paths.items()}
     exact = library.Model(reference, WINDOW, exact=True)
-    sums, count = dict.fromkeys(paths, 0.0), 0
+    found = {kind: [] for kind in paths}
     for window, _ in windows_of(tokens, exact):
         exact.forget()
         right = log_softmax(exact.append(window))
         probabilities = np.exp(right)
         for kind, model in models.items():
             model.forget()
-            sums[kind] += (probabilities * (right - log_softmax(model.append(window)))).sum()
-        count += WINDOW
+            found[kind].append(
+                (probabilities * (right - log_softmax(model.append(window)))).sum(1))
     for model in (exact, *models.values()):
         model.close()
-    return {kind: value / count for kind, value in sums.items()}
+    return {kind: mean_and_error(np.concatenate(values)) for kind, values in found.items()}
+
+
+def mean_and_error(values):
+    return float(values.mean()), float(values.std() / np.sqrt(len(values)))
 
 
 def compare_perplexity(files, tokens, path, kinds):
     good = True
     for kind in kinds:
         model = files.f32 if kind == "f32" else files.ours(kind)
-        found = cairn("eval", model, "perplexity", path, "--length", WINDOW, "--windows",
+        # `eval perplexity` multiplies in f32 whatever the type; `eval kl` runs the engine.
+        plain = kind == "f32"
+        suite = ["perplexity", path] if plain else ["kl", path, "--reference", model]
+        found = cairn("eval", model, *suite, "--length", WINDOW, "--windows",
                       len(tokens) // WINDOW, "--json")
-        theirs = their_perplexity(model, tokens)
+        theirs = their_perplexity(model, tokens, plain)
         ratio = found["perplexity"] / theirs
         good &= report("perplexity", abs(ratio - 1) <= 1e-3, type=kind, tokens=found["tokens"],
                        perplexity=found["perplexity"], peer_perplexity=theirs, ratio=ratio)
@@ -206,19 +216,51 @@ def compare_divergence(files, tokens, path, kinds):
     for kind in kinds:
         found = cairn("eval", files.ours(kind), "kl", path, "--reference", files.f32, "--length",
                       WINDOW, "--windows", len(tokens) // WINDOW, "--json")
-        good &= report("kl", found["kl_mean"] <= theirs[kind], type=kind, tokens=found["tokens"],
-                       kl=found["kl_mean"], peer_kl=theirs[kind], kl_99=found["kl_99"],
-                       same_top=found["same_top"])
+        peer, peer_error = theirs[kind]
+        error = found["kl_standard_error"]
+        # Both see the same tokens, and share most of what makes the mean uncertain: a bar of either
+        # is more than the difference may be by chance.
+        good &= report("kl", found["kl_mean"] <= peer + max(error, peer_error), type=kind,
+                       tokens=found["tokens"], kl=found["kl_mean"], kl_error=error, peer_kl=peer,
+                       peer_kl_error=peer_error, kl_99=found["kl_99"], same_top=found["same_top"])
+    return good
+
+
+def compare_importance(files, text, path, kinds):
+    """One matrix for both quantisers; what it saves is measured on other text than it is from."""
+    folder = files.folder
+    (folder / "importance.txt").write_bytes(text)
+    matrix = folder / "imatrix.gguf"
+    good = True
+    for kind in kinds:
+        ours, theirs = folder / f"cairn-weighted-{kind}.gguf", folder / f"llama-weighted-{kind}.gguf"
+        source = matrix if matrix.exists() else folder / "importance.txt"
+        more = [] if matrix.exists() else ["--imatrix-out", matrix]
+        cairn("quantize", files.f32, ours, "-t", kind, "--imatrix", source, *more, "--json")
+        library.tool("llama-quantize", "--imatrix", matrix, files.f32, theirs, kind.upper(),
+                     library.THREADS)
+        reader, _ = library.gguf_tools()
+        mine, other = ({t.name: t for t in reader(f).tensors} for f in (ours, theirs))
+        same_types = all(mine[n].tensor_type == other[n].tensor_type for n in mine)
+        differing = sum(not np.array_equal(mine[n].data.view(np.uint8), other[n].data.view(np.uint8))
+                        for n in mine) if same_types else len(mine)
+        kl = [cairn("eval", file, "kl", path, "--reference", files.f32, "--length", WINDOW,
+                    "--json")["kl_mean"] for file in (files.ours(kind), ours, theirs)]
+        good &= report("imatrix", same_types and kl[1] < kl[0] and kl[1] <= kl[2] * 1.05, type=kind,
+                       tensors=len(mine), tensors_differing=differing, kl_plain=kl[0],
+                       kl_weighted=kl[1], kl_peer_weighted=kl[2])
     return good
 
 
 def main():
-    parts = ["file", "tokens", "argmax", "perplexity", "kl"]
+    parts = ["file", "tokens", "argmax", "imatrix", "perplexity", "kl"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=library.SMOLLM2)
     parser.add_argument("--text", help="a UTF-8 file")
     parser.add_argument("--kib", type=int, default=256, help="of text for tokens and perplexity")
     parser.add_argument("--kl-kib", type=int, default=32, help="of text for the divergences")
+    parser.add_argument("--imatrix-kib", type=int, default=64, help="of text that importance is from")
+    parser.add_argument("--imatrix-types", nargs="+", default=["q4_0", "q2_k"], choices=FILE_TYPES)
     parser.add_argument("--types", nargs="+", default=FILE_TYPES, choices=FILE_TYPES)
     parser.add_argument("--perplexity-types", nargs="+", default=["f32"],
                         choices=["f32", *FILE_TYPES])
@@ -239,6 +281,11 @@ def main():
         path.write_bytes(text)
         if "argmax" in options.only:
             good &= compare_argmax(package, files, tokens)
+        if "imatrix" in options.only:
+            all_text = read_text(options.text, (options.kib + options.imatrix_kib) << 10)
+            held_out = pathlib.Path(folder) / "held-out"
+            held_out.write_bytes(text[:options.kl_kib << 10])
+            good &= compare_importance(files, all_text[len(text):], held_out, options.imatrix_types)
         if "perplexity" in options.only:
             good &= compare_perplexity(files, tokens, path, options.perplexity_types)
         if "kl" in options.only:

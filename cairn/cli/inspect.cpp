@@ -6,6 +6,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cairn/base/error.h"
 #include "cairn/base/progress.h"
 #include "cairn/cli/inspect.h"
 #include "cairn/cli/verbs.h"
@@ -28,27 +29,6 @@ struct Findings {
   std::optional<TensorArchive> archive;
   std::optional<ModelConfig> config;
 };
-
-constexpr size_t kCacheSample = 256;  // tokens; enough that rounding in a cache does not show
-
-// Estimates in bytes, by what they are for.
-struct MemoryEstimate {
-  double weights_f32 = 0;
-  double weights_bf16 = 0;
-  double cache_bf16 = 0;  // of a whole context
-  double training = 0;    // f32 weights, gradients and AdamW's two moments; activations excluded
-};
-
-MemoryEstimate estimate_memory(const ModelConfig& config) {
-  const auto count = static_cast<double>(parameter_count(config));
-  const auto cache = make_attention(config)->make_cache(kCacheSample, DType::bf16);
-  const double bytes_a_token = static_cast<double>(cache->bytes()) / kCacheSample;
-  return {.weights_f32 = 4 * count,
-          .weights_bf16 = 2 * count,
-          .cache_bf16 = bytes_a_token * static_cast<double>(config.layers) *
-                        static_cast<double>(config.context_length),
-          .training = 16 * count};
-}
 
 ModelConfig read_config_file(const Path& path) {
   const Json document = read_json(path);
@@ -87,14 +67,16 @@ std::string show_option(const OptionValue& value) {
   return list + "]";
 }
 
-std::string bytes_text(double bytes) {
-  return format_bytes(static_cast<uint64_t>(bytes));
-}
+// A parameter's weight, gradient and AdamW's two moments, in f32.
+constexpr uint64_t kTrainingBytes = 16;
 
 }  // namespace
 
-void print_model(const ModelConfig& c) {
-  const MemoryEstimate memory = estimate_memory(c);
+BlockType as_f32(const std::string& /*name*/) {
+  return BlockType::f32;
+}
+
+void print_model(const ModelConfig& c, const StoredTypes& type_of) {
   std::string options;
   for (const auto& [key, value] : c.attention.values)
     options += fmt::format(", {} {}", key, show_option(value));
@@ -106,22 +88,33 @@ void print_model(const ModelConfig& c) {
              c.head_dim, c.attention.mechanism, options);
   fmt::print("  tokens    vocabulary {}, context {}, {} embedding\n", c.vocab_size,
              c.context_length, c.tie_embeddings ? "tied" : "untied");
-  fmt::print("  memory    weights {} (f32) or {} (bf16); cache of a whole context {} (bf16)\n",
-             bytes_text(memory.weights_f32), bytes_text(memory.weights_bf16),
-             bytes_text(memory.cache_bf16));
+  try {
+    const DecodeMemory memory = decode_memory(c, usual_context(c), type_of);
+    fmt::print("  running   weights {}, embedding {}, cache {} for {} tokens\n",
+               format_bytes(memory.weights), format_bytes(memory.embedding),
+               format_bytes(memory.cache), usual_context(c));
+  } catch (const Error& error) {  // a type that can be decoded, but not with
+    fmt::print("  running   not in these types: {}\n", error.what());
+  }
   fmt::print("  training  {} for weights, gradients and AdamW, and activations\n",
-             bytes_text(memory.training));
+             format_bytes(kTrainingBytes * parameter_count(c)));
 }
 
-Json model_json(const ModelConfig& config) {
-  const MemoryEstimate memory = estimate_memory(config);
+Json model_json(const ModelConfig& config, const StoredTypes& type_of) {
+  const size_t context = usual_context(config);
+  Json bytes = {{"training_without_activations", kTrainingBytes * parameter_count(config)}};
+  try {
+    const DecodeMemory memory = decode_memory(config, context, type_of);
+    bytes.update({{"weights", memory.weights},
+                  {"embedding", memory.embedding},
+                  {"cache", memory.cache},
+                  {"cache_tokens", context}});
+  } catch (const Error& error) {
+    bytes["cannot_run"] = error.what();
+  }
   return {{"config", write_model_config(config, DType::f32)},
           {"parameters", parameter_count(config)},
-          {"memory_bytes",
-           {{"weights_f32", static_cast<uint64_t>(memory.weights_f32)},
-            {"weights_bf16", static_cast<uint64_t>(memory.weights_bf16)},
-            {"cache_bf16", static_cast<uint64_t>(memory.cache_bf16)},
-            {"training_without_activations", static_cast<uint64_t>(memory.training)}}}};
+          {"memory_bytes", bytes}};
 }
 
 std::string without_number(const std::string& name) {
@@ -234,12 +227,12 @@ int run_inspect(const Options& options) {
   const Findings findings = look(options.path);
   if (options.json) {
     Json result = {{"path", options.path}};
-    if (findings.config) result["model"] = model_json(*findings.config);
+    if (findings.config) result["model"] = model_json(*findings.config, as_f32);
     if (findings.archive) result.update(archive_json(*findings.archive));
     fmt::print("{}", write_json(result));
     return 0;
   }
-  if (findings.config) print_model(*findings.config);
+  if (findings.config) print_model(*findings.config, as_f32);
   if (findings.archive) print_archive(*findings.archive, options.all);
   return 0;
 }

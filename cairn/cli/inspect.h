@@ -1,16 +1,23 @@
 // What the inspections of several kinds of files share.
 #pragma once
 
+#include <functional>
 #include <string>
 
+#include "cairn/infer/decode_memory.h"
 #include "cairn/io/json.h"
 #include "cairn/model/config.h"
 
 namespace cairn {
 
+// The type that a tensor has in memory, by its name in Hugging Face files, whose weights are all
+// widened.
+using StoredTypes = std::function<BlockType(const std::string& name)>;
+BlockType as_f32(const std::string& name);
+
 // What a model is and how much memory it takes.
-void print_model(const ModelConfig& config);
-Json model_json(const ModelConfig& config);
+void print_model(const ModelConfig& config, const StoredTypes& type_of);
+Json model_json(const ModelConfig& config, const StoredTypes& type_of);
 
 // A name as it may be shown: what a file's names hold is not for the terminal to interpret.
 std::string printable(const std::string& name);

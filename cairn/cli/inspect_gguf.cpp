@@ -29,6 +29,12 @@ std::optional<ModelConfig> try_config(const GgufArchive& archive, std::string& n
   }
 }
 
+StoredTypes stored_types(const GgufArchive& archive, const ModelConfig& config) {
+  std::map<std::string, BlockType> types;
+  for (const GgufName& name : gguf_names(config)) types[name.hf] = archive.tensor(name.gguf).type;
+  return [types = std::move(types)](const std::string& name) { return types.at(name); };
+}
+
 std::string kind_of(const GgufValue& value) {
   if (!value.is_array()) return std::string(gguf_kind_name(value.kind()));
   return fmt::format("{}[{}]", gguf_kind_name(value.element_kind()), value.count());
@@ -139,7 +145,7 @@ void print_text(const GgufArchive& archive, bool all) {
   std::string note;
   const std::optional<ModelConfig> config = try_config(archive, note);
   if (config)
-    print_model(*config);
+    print_model(*config, stored_types(archive, *config));
   else
     fmt::print("model       {}: cannot be run here\n  {}\n",
                text_of(archive, "general.architecture"), note);
@@ -190,7 +196,7 @@ Json json_of(const GgufArchive& archive, const std::string& path) {
                    {"bits_per_weight", sum.bits_per_weight()}}}};
   std::string note;
   if (const auto config = try_config(archive, note))
-    result["model"] = model_json(*config);
+    result["model"] = model_json(*config, stored_types(archive, *config));
   else
     result["cannot_be_run"] = note;
   return result;
