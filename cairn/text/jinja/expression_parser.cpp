@@ -334,7 +334,7 @@ ExpressionPtr ExpressionParser::filters_and_tests(ExpressionPtr value) {
 
 std::string ExpressionParser::dotted_name() {
   std::string name = expect_name();
-  while (skip_op(".")) name += "." + expect_name();
+  while (skip_op(".")) name.append(".").append(expect_name());
   return name;
 }
 
