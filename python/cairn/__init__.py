@@ -4,6 +4,8 @@
 
     model = cairn.Model("demo/model")
     print(model.generate("int main(", max_tokens=64, temperature=0.7).text)
+    for piece in model.generate("int main(", stream=True):
+        print(piece, end="", flush=True)
     logits = model.logits(model.tokenizer.encode("int main("))  # numpy, [tokens, vocab_size]
 
 cairn.attention has attention by itself, on arrays.
@@ -19,6 +21,7 @@ from ._cairn import (
     Generation,
     Model,
     Session,
+    TextStream,
     Tokenizer,
     UsageError,
     __version__,
@@ -31,6 +34,7 @@ __all__ = [
     "Generation",
     "Model",
     "Session",
+    "TextStream",
     "Tokenizer",
     "UsageError",
     "__version__",

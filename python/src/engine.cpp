@@ -4,17 +4,20 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include <cfenv>
 #include <filesystem>
 #include <mutex>
+#include <variant>
 
 #include "bindings.h"
 #include "cairn/base/cpu.h"
 #include "cairn/base/error.h"
 #include "cairn/infer/generate.h"
 #include "cairn/text/tokenizer_json.h"
+#include "text_stream.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -68,23 +71,31 @@ struct PythonSession {
   Session session;
 };
 
-// While the library works: other Python threads may run, other users of this model wait, and tiny
-// numbers are flushed to zero here as in the team's threads, but not in the caller's own
-// arithmetic.
-class Working {
+// While a thread without the interpreter lock uses a model: its other users wait, and tiny numbers
+// are flushed to zero here as in the team's threads, but not in the caller's own arithmetic.
+class UsingModel {
  public:
-  explicit Working(std::recursive_mutex& mutex) : lock_(mutex) {
+  explicit UsingModel(std::recursive_mutex& mutex) : lock_(mutex) {
     std::fegetenv(&caller_);
     flush_denormals_in_this_thread();
   }
-  ~Working() { std::fesetenv(&caller_); }
-  Working(const Working&) = delete;
-  Working& operator=(const Working&) = delete;
+  ~UsingModel() { std::fesetenv(&caller_); }
+  UsingModel(const UsingModel&) = delete;
+  UsingModel& operator=(const UsingModel&) = delete;
 
  private:
-  nb::gil_scoped_release release_;  // before the lock is waited for
   std::lock_guard<std::recursive_mutex> lock_;
   std::fenv_t caller_;
+};
+
+// The same for a thread of Python; others may run meanwhile.
+class Working {
+ public:
+  explicit Working(std::recursive_mutex& mutex) : use_(mutex) {}
+
+ private:
+  nb::gil_scoped_release release_;  // before the model is waited for
+  UsingModel use_;
 };
 
 using Array1 = nb::ndarray<nb::numpy, float, nb::ndim<1>>;
@@ -126,29 +137,79 @@ Array2 logits(PythonModel& self, const std::vector<int32_t>& tokens) {
   return to_numpy<Array2>(std::move(values), {tokens.size(), vocab});
 }
 
+nb::object text_of(std::string_view bytes) {
+  return nb::steal(
+      PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "replace"));
+}
+
 // Calls back into Python with each piece of text; None or a true value goes on.
 class PythonCallback {
  public:
-  explicit PythonCallback(const std::optional<nb::callable>& callback) : callback_(callback) {}
+  explicit PythonCallback(nb::object callback) : callback_(std::move(callback)) {}
 
   bool operator()(std::string_view piece) const {
     const nb::gil_scoped_acquire acquire;
     if (PyErr_CheckSignals() != 0) throw nb::python_error();
-    if (!callback_ || piece.empty()) return true;
-    const nb::object text = nb::steal(
-        PyUnicode_DecodeUTF8(piece.data(), static_cast<Py_ssize_t>(piece.size()), "replace"));
-    const nb::object answer = (*callback_)(text);
+    if (!callback_.is_valid() || piece.empty()) return true;
+    const nb::object answer = callback_(text_of(piece));
     return answer.is_none() || nb::cast<bool>(answer);
   }
 
  private:
-  const std::optional<nb::callable>& callback_;
+  nb::object callback_;
 };
 
-Generation generate_text(PythonModel& self, const std::string& prompt, size_t max_tokens,
+// A TextStream on the side of Python, which holds the interpreter lock.
+class PythonStream {
+ public:
+  PythonStream(nb::object owner, std::vector<int32_t> prompt, GenerateOptions options)
+      : owner_(std::move(owner)) {
+    auto& model = nb::cast<PythonModel&>(owner_);
+    stream_.emplace(
+        [&model, prompt = std::move(prompt), options = std::move(options)](TextCallback on_text) {
+          const UsingModel use(model.mutex);
+          Session session = model.engine.start();
+          return generate(session, model.need_tokenizer(), prompt, options, on_text);
+        });
+  }
+  ~PythonStream() {
+    const nb::gil_scoped_release release;
+    stream_.reset();
+  }
+  PythonStream(const PythonStream&) = delete;
+  PythonStream& operator=(const PythonStream&) = delete;
+
+  nb::object next() {
+    std::string piece;
+    for (TextStream::State state = TextStream::State::waiting; state != TextStream::State::piece;) {
+      {
+        const nb::gil_scoped_release release;
+        state = stream_->next(piece);
+      }
+      if (PyErr_CheckSignals() != 0) nb::raise_python_error();
+      if (state == TextStream::State::ended) throw nb::stop_iteration();
+    }
+    return text_of(piece);
+  }
+  void close() {
+    const nb::gil_scoped_release release;
+    stream_->close();
+  }
+  std::optional<Generation> result() {
+    const nb::gil_scoped_release release;
+    return stream_->result();
+  }
+
+ private:
+  nb::object owner_;  // the model
+  std::optional<TextStream> stream_;
+};
+
+nb::object generate_text(nb::object model, const std::string& prompt, size_t max_tokens,
                          double temperature, int64_t top_k, double top_p, double min_p,
                          double repetition_penalty, uint64_t seed, std::vector<std::string> stop,
-                         bool ignore_eos, const std::optional<nb::callable>& stream) {
+                         bool ignore_eos,
+                         const std::variant<std::monostate, bool, nb::callable>& stream) {
   GenerateOptions options;
   options.sampling = {.temperature = temperature,
                       .top_k = top_k,
@@ -159,20 +220,39 @@ Generation generate_text(PythonModel& self, const std::string& prompt, size_t ma
   options.max_tokens = max_tokens;
   options.stops = std::move(stop);
   options.ignore_eos = ignore_eos;
-  const PythonCallback callback(stream);
+  auto& self = nb::cast<PythonModel&>(model);
   const Tokenizer& tokenizer = self.need_tokenizer();
-  const Working working(self.mutex);
-  Session session = self.engine.start();
-  return generate(session, tokenizer, encode_prompt(tokenizer, prompt), options, callback);
+  std::vector<int32_t> tokens = encode_prompt(tokenizer, prompt);
+  if (const bool* iterate = std::get_if<bool>(&stream); iterate != nullptr && *iterate) {
+    return nb::cast(new PythonStream(model, std::move(tokens), std::move(options)),
+                    nb::rv_policy::take_ownership);
+  }
+  const auto* function = std::get_if<nb::callable>(&stream);
+  const PythonCallback callback(function == nullptr ? nb::object() : nb::object(*function));
+  Generation made;
+  {
+    const Working working(self.mutex);
+    Session session = self.engine.start();
+    made = generate(session, tokenizer, tokens, options, callback);
+  }
+  return nb::cast(std::move(made));
+}
+
+void bind_stream(nb::module_& module) {
+  nb::class_<PythonStream>(module, "TextStream",
+                           "An iterator over the pieces of a text that is being generated.")
+      .def("__iter__", [](nb::handle self) { return nb::borrow(self); })
+      .def("__next__", &PythonStream::next)
+      .def("close", &PythonStream::close, "Ends the text where it is.")
+      .def("__enter__", [](nb::handle self) { return nb::borrow(self); })
+      .def("__exit__", [](PythonStream& self, const nb::args&) { self.close(); })
+      .def_prop_ro("result", &PythonStream::result,
+                   "The whole Generation once the text has ended or is closed; None before.");
 }
 
 void bind_generation(nb::module_& module) {
   nb::class_<Generation>(module, "Generation", "What generate() made.")
-      .def_prop_ro("text",
-                   [](const Generation& self) {
-                     return nb::steal(PyUnicode_DecodeUTF8(
-                         self.text.data(), static_cast<Py_ssize_t>(self.text.size()), "replace"));
-                   })
+      .def_prop_ro("text", [](const Generation& self) { return text_of(self.text); })
       .def_ro("tokens", &Generation::tokens)
       .def_prop_ro(
           "reason",
@@ -256,6 +336,7 @@ void bind_model(nb::module_& module) {
            "seed"_a = 0, "stop"_a = std::vector<std::string>(), "ignore_eos"_a = false,
            "stream"_a = nb::none(),
            "Continues a text. stream(piece) sees each piece of text as it comes; False ends it.\n"
+           "stream=True returns at once, with an iterator over the pieces; close() ends it.\n"
            "The other arguments are those of cairn/infer/sampler.h; temperature 0 is greedy.");
 }
 
@@ -273,6 +354,7 @@ void bind_engine(nb::module_& module) {
              "Reads a Hugging Face folder and writes its config.json, generation_config.json and\n"
              "model.safetensors into another, as Cairn writes them. dtype: f32 or bf16.");
   bind_generation(module);
+  bind_stream(module);
   bind_session(module);
   bind_model(module);
 }

@@ -122,6 +122,42 @@ def test_a_stream_may_ask_the_model(model):
     assert all(shape == (1, 320) for shape in seen)
 
 
+def test_a_text_can_be_iterated_over(model):
+    whole = model.generate("x", max_tokens=40, seed=3, ignore_eos=True)
+    stream = model.generate("x", max_tokens=40, seed=3, ignore_eos=True, stream=True)
+    pieces = []
+    for piece in stream:
+        pieces.append(piece)
+        assert model.logits([1]).shape == (1, 320)
+    assert len(pieces) > 1
+    assert "".join(pieces) == whole.text == stream.result.text
+    assert stream.result.tokens == whole.tokens
+    assert list(stream) == []
+
+
+def test_a_closed_text_ends_and_frees_the_model(model):
+    with model.generate("x", max_tokens=200, seed=3, ignore_eos=True, stream=True) as stream:
+        first = next(stream)
+    assert list(stream) == []
+    assert stream.result.text.startswith(first)
+    assert stream.result.reason in ("cancelled", "length")
+    model.generate("x", max_tokens=200, stream=True)  # dropped unread
+    assert model.logits([1]).shape == (1, 320)
+
+
+def test_a_text_outlives_the_name_of_its_model(model_folder):
+    stream = cairn.Model(model_folder, threads=1).generate("x", max_tokens=5, stream=True)
+    gc.collect()
+    assert isinstance("".join(stream), str)
+
+
+def test_what_goes_wrong_in_an_iterated_text_arrives(model):
+    with pytest.raises(ValueError, match="temperature"):
+        list(model.generate("x", temperature=-1, stream=True))
+    with pytest.raises(cairn.UsageError, match="at most 256 tokens"):
+        list(model.generate("x" * 3000, stream=True))
+
+
 def test_threads_take_turns(model):
     tokens = model.tokenizer.encode(LINES[0])
     expected = model.logits(tokens)
