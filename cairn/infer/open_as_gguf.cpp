@@ -47,10 +47,8 @@ TensorContent open_gguf(const Path& path) {
 }
 
 void add_tokenizer(const Path& folder, const ModelConfig& config, GgufMetadata& metadata) {
-  std::error_code ignored;
-  if (!std::filesystem::exists(folder / "tokenizer.json", ignored)) {
-    log_warning("no tokenizer.json in " + folder.string() +
-                ": the GGUF file will have no tokenizer");
+  if (!find_tokenizer(folder)) {
+    log_warning("no tokenizer in " + folder.string() + ": the GGUF file will have no tokenizer");
     metadata.set_string("tokenizer.ggml.model", "none");
     return;
   }

@@ -19,16 +19,16 @@ Tokenizer open_tokenizer(const Path& path) {
         {.kind = ErrorKind::data,
          .doing = doing,
          .expected = "a GGUF file, or a folder with config.json, model.safetensors and "
-                     "tokenizer.json",
+                     "tokenizer.json (or spiece.model, tokenizer.model)",
          .found = std::filesystem::exists(path, code) ? "another file" : "no such file or folder"});
-  const Path file = path / "tokenizer.json";
-  if (!std::filesystem::exists(file, code))
+  const auto file = find_tokenizer(path);
+  if (!file)
     throw Error({.kind = ErrorKind::data,
                  .doing = doing,
-                 .expected = "tokenizer.json beside the weights",
-                 .found = "no such file",
+                 .expected = "tokenizer.json, spiece.model or tokenizer.model beside the weights",
+                 .found = "none of them",
                  .hint = "copy it from where the model comes from, or from its training run"});
-  return load_tokenizer(file);
+  return load_tokenizer(*file);
 }
 
 TextModel::TextModel(const Path& path, ThreadTeam& team, const EngineOptions& options)

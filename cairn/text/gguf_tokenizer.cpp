@@ -312,6 +312,11 @@ void write_sentencepiece(const TokenizerSpec& spec, GgufTokenizer& keys) {
     if (step.kind == Kind::precompiled) keys.precompiled_charsmap = step.content;
     if (step.kind == Kind::collapse_blanks) keys.remove_extra_whitespaces = true;
     if (step.kind == Kind::prepend) keys.add_space_prefix = true;
+    if (step.kind == Kind::sentencepiece) {
+      keys.precompiled_charsmap = step.content;
+      keys.add_space_prefix = step.prefix_blank;
+      keys.remove_extra_whitespaces = step.collapse;
+    }
   }
 }
 

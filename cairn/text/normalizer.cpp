@@ -1,10 +1,12 @@
 #include "cairn/text/normalizer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "cairn/base/error.h"
 #include "cairn/text/char_classes.h"
 #include "cairn/text/unicode_form.h"
+#include "cairn/text/vocabulary.h"
 
 namespace cairn {
 namespace {
@@ -162,18 +164,22 @@ Normalizer::Normalizer(std::vector<NormalizerStep> steps) : steps_(std::move(ste
     if (step.kind == Kind::replace && step.pattern_is_regex) {
       regex = std::make_shared<SplitRegex>(step.pattern);
     }
-    if (step.kind == Kind::precompiled) map = std::make_shared<PrecompiledMap>(step.content);
+    if (step.kind == Kind::precompiled ||
+        (step.kind == Kind::sentencepiece && !step.content.empty())) {
+      map = std::make_shared<PrecompiledMap>(step.content);
+    }
     regexes_.push_back(std::move(regex));
     maps_.push_back(std::move(map));
   }
 }
 
-std::string_view Normalizer::apply(std::string_view text, std::string& buffer) const {
+std::string_view Normalizer::apply(std::string_view text, std::string& buffer,
+                                   TextEnds ends) const {
   std::string_view now = text;
   std::string next;
   for (size_t i = 0; i < steps_.size(); ++i) {
     next.clear();
-    if (!run(i, now, next)) continue;
+    if (!run(i, now, ends, next)) continue;
     if (next.size() > kAlwaysAllowed + kMostGrowth * text.size()) {
       throw Error(
           {.kind = ErrorKind::data,
@@ -187,7 +193,7 @@ std::string_view Normalizer::apply(std::string_view text, std::string& buffer) c
   return now;
 }
 
-bool Normalizer::run(size_t index, std::string_view text, std::string& out) const {
+bool Normalizer::run(size_t index, std::string_view text, TextEnds ends, std::string& out) const {
   const NormalizerStep& step = steps_[index];
   switch (step.kind) {
     case Kind::nfc:
@@ -228,8 +234,36 @@ bool Normalizer::run(size_t index, std::string_view text, std::string& out) cons
       if (is_ascii(text)) return false;
       isolate_chinese(text, out);
       return true;
+    case Kind::sentencepiece:
+      sentencepiece(index, text, ends, out);
+      return true;
   }
   return false;
+}
+
+// As the library: what is mapped is cut at the start before a blank is put in front, and at the end
+// of U+2581, its own included. A user-defined token at the start has the blank before it, too.
+void Normalizer::sentencepiece(size_t index, std::string_view text, TextEnds ends,
+                               std::string& out) const {
+  const NormalizerStep& step = steps_[index];
+  std::string mapped;
+  if (maps_[index]) {
+    map_longest(*maps_[index], text, mapped);
+    text = mapped;
+  }
+  if (step.collapse && ends.start)
+    text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
+  if (text.empty() && ends.end) return;
+  if (step.prefix_blank && ends.start) out.append(kMetaspace);
+  bool after_blank = false;
+  for (const char c : text) {
+    const bool blank = c == ' ';
+    if (!blank) out.push_back(c);
+    if (blank && !(step.collapse && after_blank)) out.append(kMetaspace);
+    after_blank = blank;
+  }
+  if (!step.collapse || !ends.end) return;
+  while (std::string_view(out).ends_with(kMetaspace)) out.resize(out.size() - kMetaspace.size());
 }
 
 void Normalizer::replace(size_t index, std::string_view text, std::string& out) const {

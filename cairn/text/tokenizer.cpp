@@ -11,6 +11,7 @@
 #include "cairn/text/decoder.h"
 #include "cairn/text/normalizer.h"
 #include "cairn/text/pretokenizer.h"
+#include "cairn/text/sentencepiece.h"
 #include "cairn/text/vocabulary.h"
 #include "cairn/text/wordpiece_model.h"
 
@@ -78,6 +79,7 @@ struct Tokenizer::Parts {
   Vocabulary vocabulary;
   Model model;
   bool byte_level;
+  bool sentencepiece;
   MetaspaceCuts cuts;
   Normalizer normalizer;
   Pretokenizer pretokenizer;
@@ -96,6 +98,7 @@ Tokenizer::Parts::Parts(TokenizerSpec given)
       vocabulary(spec),
       model(model_of(spec, vocabulary)),
       byte_level(spec.model == TokenizerModel::byte_level_bpe),
+      sentencepiece(is_sentencepiece(spec)),
       cuts(vocabulary),
       normalizer(spec.normalizer),
       pretokenizer(spec.pretokenizer),
@@ -139,7 +142,7 @@ void Tokenizer::Parts::index_added() {
       continue;
     }
     AddedToken changed = token;
-    changed.content = normalizer.apply(token.content, buffer);
+    changed.content = normalizer.apply(token.content, buffer, {.start = false, .end = false});
     if (!changed.content.empty()) normalized.push_back(std::move(changed));
   }
   special.resize(bytes.size(), false);
@@ -206,11 +209,16 @@ void Tokenizer::encode(std::string_view text, std::vector<int32_t>& ids, EncodeS
   const TokenizerSpec& spec = parts_->spec;
   if (options.add_special) ids.insert(ids.end(), spec.prefix.begin(), spec.prefix.end());
   if (text.size() >= kCacheFromBytes) scratch.cache_.allocate();
+  scratch.unigram_.text_score = 0;
   const AddedTokenMatcher::Specials raw{options.parse_special, options.plain};
   parts_->raw_added.split(text, raw, [&](std::string_view piece, int32_t id) {
-    if (id >= 0) return ids.push_back(id);
+    if (id >= 0) {
+      if (parts_->sentencepiece) around_user_defined(text, piece, id, ids, scratch);
+      return ids.push_back(id);
+    }
     const auto offset = static_cast<size_t>(piece.data() - text.data());
-    const std::string_view normal = parts_->normalizer.apply(piece, scratch.normalized_);
+    const TextEnds ends{offset == 0, offset + piece.size() == text.size()};
+    const std::string_view normal = parts_->normalizer.apply(piece, scratch.normalized_, ends);
     AddedTokenMatcher::Specials rest{options.parse_special, options.plain, offset};
     // Where the text changed, ranges no longer count its bytes: a range anywhere forbids.
     if (normal.data() != piece.data() && overlaps(options.plain, {offset, offset + piece.size()})) {
@@ -231,8 +239,26 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
   return ids;
 }
 
+// SentencePiece takes a user-defined token for a part of the text: there is a blank before one at
+// the start, and its score counts. A special token begins a text of its own.
+void Tokenizer::around_user_defined(std::string_view text, std::string_view piece, int32_t id,
+                                    std::vector<int32_t>& ids, EncodeScratch& scratch) const {
+  if (is_special(id)) {
+    scratch.unigram_.text_score = 0;
+    return;
+  }
+  if (piece.data() == text.data())
+    encode_between(parts_->normalizer.apply({}, scratch.normalized_, {.start = true, .end = false}),
+                   true, ids, scratch);
+  if (const auto* unigram = std::get_if<UnigramModel>(&parts_->model))
+    unigram->pass_user_defined(piece.size(), scratch.unigram_);
+}
+
 void Tokenizer::encode_between(std::string_view text, bool at_start, std::vector<int32_t>& ids,
                                EncodeScratch& scratch) const {
+  const auto* unigram = std::get_if<UnigramModel>(&parts_->model);
+  if (unigram != nullptr && unigram->takes_whole_texts())
+    return unigram->encode(text, scratch.unigram_, ids);
   const bool keeps_text = parts_->pretokenizer.keeps_text();
   const char* const text_end = text.data() + text.size();
   const auto whole_words = [&](std::string_view word) {

@@ -95,6 +95,8 @@ class Tokenizer {
  private:
   friend class StreamDecoder;
   struct Parts;
+  void around_user_defined(std::string_view text, std::string_view piece, int32_t id,
+                           std::vector<int32_t>& ids, EncodeScratch& scratch) const;
   void encode_between(std::string_view text, bool at_start, std::vector<int32_t>& ids,
                       EncodeScratch& scratch) const;
   void encode_word(std::string_view word, const char* readable, std::vector<int32_t>& ids,

@@ -38,6 +38,8 @@ std::string describe(const NormalizerStep& step) {
       return "one blank at most";
     case Kind::clean_text:
       return "control characters go";
+    case Kind::sentencepiece:
+      return std::string("SentencePiece's") + (step.content.empty() ? "" : ", with a map");
     case Kind::isolate_chinese:
       break;
   }

@@ -26,6 +26,8 @@ void hash_normalizer(const std::vector<NormalizerStep>& steps, SpecHasher& hash)
     hash.number(step.left | step.right << 1 | step.pattern_is_regex << 2 | step.by_grapheme << 3);
     hash.text(step.pattern);
     hash.text(step.content);
+    if (step.kind == NormalizerStep::Kind::sentencepiece)
+      hash.number(step.prefix_blank | step.collapse << 1);
   }
 }
 

@@ -7,6 +7,7 @@
 #include "cairn/base/error.h"
 #include "cairn/io/base64.h"
 #include "cairn/io/json.h"
+#include "cairn/text/sentencepiece.h"
 #include "cairn/text/tokenizer_json.h"
 
 namespace cairn {
@@ -80,6 +81,8 @@ void append_normalizer(const NormalizerStep& step, Json& parts) {
       return parts.push_back(bert_json(true, false));
     case Kind::isolate_chinese:
       return parts.push_back(bert_json(false, true));
+    case Kind::sentencepiece:
+      cannot_write("normalizer", "one of tokenizer.json (SentencePiece's knows the text's ends)");
   }
 }
 
@@ -323,6 +326,14 @@ std::string tokenizer_config(const TokenizerSpec& spec) {
   Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
                  {"clean_up_tokenization_spaces", false},
                  {"added_tokens_decoder", Json::object()}};
+  if (is_sentencepiece(spec)) {
+    const bool unigram = spec.model == TokenizerModel::unigram;
+    config["tokenizer_class"] = unigram ? "T5Tokenizer" : "LlamaTokenizer";
+    config["add_bos_token"] = !spec.prefix.empty();
+    config["add_eos_token"] = !spec.suffix.empty();
+    config["legacy"] = false;              // blanks after added tokens as in the model's library
+    if (unigram) config["extra_ids"] = 0;  // all are listed
+  }
   const auto name = [&](const char* key, int32_t id) {
     if (id >= 0) config[key] = spelling_of(spec, id);
   };
@@ -345,12 +356,6 @@ std::string tokenizer_config(const TokenizerSpec& spec) {
     config["chat_template"] = std::move(list);
   }
   return write_json(config);
-}
-
-void save_tokenizer(const TokenizerSpec& spec, const Path& folder) {
-  make_folders(folder);
-  write_file_atomically(folder / "tokenizer.json", tokenizer_json(spec));
-  write_file_atomically(folder / "tokenizer_config.json", tokenizer_config(spec));
 }
 
 }  // namespace cairn

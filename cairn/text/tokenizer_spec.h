@@ -1,7 +1,7 @@
 // What a tokenizer is, as plain data: made by the trainer, or read from tokenizer.json
-// (tokenizer_json.h), from GGUF keys or a SentencePiece model (gguf_tokenizer.h). The parts and
-// their names are those of the HF `tokenizers` library: text goes through added tokens, normalizer,
-// pre-tokenizer and model to ids; ids go through the decoder to text.
+// (tokenizer_json.h), from GGUF keys (gguf_tokenizer.h) or a SentencePiece model (sentencepiece.h).
+// The parts and their names are those of the HF `tokenizers` library: text goes through added
+// tokens, normalizer, pre-tokenizer and model to ids; ids go through the decoder to text.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +39,7 @@ struct NormalizerStep {
     collapse_blanks,  // blanks at the ends go, runs of them become one
     clean_text,       // BERT: control characters go, white space becomes blanks
     isolate_chinese,  // BERT: blanks around Chinese characters
+    sentencepiece,    // map `content` if not empty, `collapse`, `prefix_blank`, blanks to U+2581
   };
   Kind kind = Kind::nfc;
   bool left = true, right = true;  // strip
@@ -48,6 +49,8 @@ struct NormalizerStep {
   // precompiled: whole graphemes are looked up first and the shortest match counts, as in the HF
   // library; otherwise the longest match at each place, as in SentencePiece.
   bool by_grapheme = false;
+  bool prefix_blank = true;  // sentencepiece: a text that is not empty gets a blank in front
+  bool collapse = true;      // sentencepiece: blanks at the text's ends go, runs become one
 
   bool operator==(const NormalizerStep&) const = default;
 };

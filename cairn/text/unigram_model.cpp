@@ -8,6 +8,7 @@
 
 #include "cairn/base/error.h"
 #include "cairn/text/char_classes.h"
+#include "cairn/text/sentencepiece.h"
 
 namespace cairn {
 namespace {
@@ -18,7 +19,7 @@ constexpr double kUnreached = -std::numeric_limits<double>::infinity();
 }  // namespace
 
 UnigramModel::UnigramModel(const TokenizerSpec& spec, const Vocabulary& vocabulary)
-    : vocabulary_(&vocabulary), scores_(&spec.scores) {
+    : vocabulary_(&vocabulary), scores_(&spec.scores), in_float_(is_sentencepiece(spec)) {
   double lowest = 0;
   bool finite = spec.scores.size() == vocabulary.size();
   for (const double score : spec.scores) {
@@ -33,7 +34,26 @@ UnigramModel::UnigramModel(const TokenizerSpec& spec, const Vocabulary& vocabula
                  .found = fmt::format("{} numbers", spec.scores.size())});
   }
   unknown_score_ = lowest - kUnknownPenalty;
+  if (in_float_) find_best_score(spec);
   build_trie();
+}
+
+void UnigramModel::find_best_score(const TokenizerSpec& spec) {
+  std::vector<bool> normal(spec.scores.size(), true);
+  for (const int32_t id : spec.unmatched) normal.at(static_cast<size_t>(id)) = false;
+  for (const AddedToken& token : spec.added)
+    if (static_cast<size_t>(token.id) < normal.size())
+      normal[static_cast<size_t>(token.id)] = false;
+  double best = kUnreached;
+  for (size_t id = 0; id < normal.size(); ++id)
+    if (normal[id]) best = std::max(best, spec.scores[id]);
+  if (best != kUnreached) best_score_ = static_cast<float>(best);
+}
+
+// The library's score of such a piece: above that of any cut of its bytes.
+void UnigramModel::pass_user_defined(size_t bytes, UnigramScratch& scratch) const {
+  const double score = static_cast<float>(bytes) * best_score_ - 0.1;
+  scratch.text_score = static_cast<float>(scratch.text_score + score);
 }
 
 void UnigramModel::build_trie() {
@@ -86,10 +106,12 @@ uint32_t UnigramModel::child(uint32_t node, uint8_t label) const {
 void UnigramModel::try_tokens(std::string_view word, size_t at, size_t char_length,
                               UnigramScratch& scratch) const {
   const double here = scratch.steps[at].score;
-  const auto offer = [&](size_t length, int32_t id, double score) {
+  const auto offer = [&](size_t length, int32_t id, double added) {
+    const double sum = here + added;
     UnigramScratch::Step& step = scratch.steps[at + length];
-    if (step.score == kUnreached || score > step.score) {
-      step = {score, id, static_cast<uint32_t>(length)};
+    if (step.score == kUnreached || sum > step.score) {
+      // SentencePiece compares before it rounds what it keeps.
+      step = {in_float_ ? static_cast<float>(sum) : sum, id, static_cast<uint32_t>(length)};
     }
   };
   bool single = false;  // a token is just this character
@@ -99,10 +121,10 @@ void UnigramModel::try_tokens(std::string_view word, size_t at, size_t char_leng
     if (node == kNone) break;
     const int32_t id = nodes_[node].id;
     if (id < 0) continue;
-    offer(i + 1 - at, id, here + (*scores_)[static_cast<size_t>(id)]);
+    offer(i + 1 - at, id, (*scores_)[static_cast<size_t>(id)]);
     single |= i + 1 - at == char_length;
   }
-  if (!single) offer(char_length, -1, here + unknown_score_);
+  if (!single) offer(char_length, -1, unknown_score_);
 }
 
 void UnigramModel::encode(std::string_view word, UnigramScratch& scratch,
@@ -114,13 +136,14 @@ void UnigramModel::encode(std::string_view word, UnigramScratch& scratch,
                  .found = std::to_string(word.size()) + " bytes"});
   }
   scratch.steps.assign(word.size() + 1, {.score = kUnreached});
-  scratch.steps[0].score = 0;
+  scratch.steps[0].score = in_float_ ? scratch.text_score : 0;
   for (size_t at = 0; at < word.size();) {
     const size_t length = decode_char(word.data() + at, word.data() + word.size()).length;
     // A token of broken UTF-8 may end inside a character; nothing starts there.
     if (scratch.steps[at].score != kUnreached) try_tokens(word, at, length, scratch);
     at += length;
   }
+  scratch.text_score = scratch.steps.back().score;
   scratch.path.clear();
   for (size_t at = word.size(); at > 0; at -= scratch.path.back().length) {
     scratch.path.push_back(scratch.steps[at]);

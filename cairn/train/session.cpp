@@ -72,13 +72,6 @@ void check_against_earlier(const TrainConfig& config, const RunFolder& folder,
                       ", or another run.folder for a new run");
 }
 
-std::vector<Path> tokenizer_files(const Path& dataset) {
-  std::vector<Path> files;
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
-    if (std::filesystem::is_regular_file(dataset / name)) files.push_back(dataset / name);
-  return files;
-}
-
 // The finished model where other programs look for one.
 void export_model(const Model& model, const Path& folder, const std::vector<Path>& companions) {
   make_folders(folder);
@@ -100,7 +93,7 @@ void announce(const TrainConfig& config, const ModelConfig& model, const Dataset
 
 // A model that brings its own tokenizer is trained on tokens of that one.
 void check_tokenizer(const SessionOptions& options, const DatasetInfo& data) {
-  if (!std::filesystem::exists(options.from / "tokenizer.json")) return;
+  if (!find_tokenizer(options.from)) return;
   const uint64_t own = load_tokenizer(options.from).fingerprint();
   if (own == data.tokenizer) return;
   throw Error({.kind = ErrorKind::data,
