@@ -14,6 +14,7 @@ namespace cairn {
 extern const Verb kBenchPeakVerb;
 extern const Verb kBenchTrainVerb;
 extern const Verb kBenchAttentionVerb;
+extern const Verb kBenchExitVerb;
 extern const Verb kBenchTokenizerVerb;
 extern const Verb kBenchDecodeVerb;
 extern const Verb kBenchPrefillVerb;
