@@ -72,10 +72,12 @@ ImportanceSums gather_importance(const Path& model, std::span<const int32_t> tok
                  .doing = "measuring which columns matter",
                  .expected = "a text and chunks of at least a token",
                  .found = "nothing to read"});
-  const size_t length = std::min(options.chunk_tokens, tokens.size());
+  const DecoderWeights weights = open_decoder_weights(model);
+  const size_t length =
+      std::min({options.chunk_tokens, tokens.size(), weights.config.context_length});
   uint64_t chunks = tokens.size() / length;
   if (options.chunks != 0) chunks = std::min(chunks, options.chunks);
-  Engine engine(open_decoder_weights(model), team, {.context = length});
+  Engine engine(weights, team, {.context = length});
   ActivationSquares squares(engine.config());
   const std::vector<Reader> readers = readers_of(engine.config());
   Session session = engine.start();

@@ -36,7 +36,7 @@ struct ImportanceSums {
 };
 
 struct ImportanceOptions {
-  size_t chunk_tokens = 512;     // read at a time, nothing before them
+  size_t chunk_tokens = 512;     // read at a time, nothing before them; at most the model's context
   uint64_t chunks = 0;           // at most; 0: all
   std::optional<int32_t> begin;  // takes the place of each chunk's first token
 };

@@ -26,6 +26,18 @@ std::vector<double> normed(View1<const float> x, View1<const float> gain, double
   return y;
 }
 
+TEST(Importance, ChunksAreNoLongerThanTheModelsContext) {
+  ModelConfig config = small_config();
+  config.context_length = 16;
+  const TempFolder folder;
+  save_model(random_model(config), folder.path());
+  const std::vector<int32_t> tokens = random_tokens(90, config.vocab_size);
+  ThreadTeam team(2, true);
+  const ImportanceSums sums = gather_importance(folder.path(), tokens, {}, team);
+  EXPECT_EQ(sums.chunk_tokens, 16U);
+  EXPECT_EQ(sums.chunks, 5U);
+}
+
 // What the first products of a model read is its embedding, normed.
 TEST(Importance, IsTheMeanSquareOfWhatAMatrixReads) {
   ModelConfig config = small_config();
