@@ -169,6 +169,12 @@ int run_exit(const Options& options) {
                  .found = std::to_string(text.tokens.size),
                  .hint = "give a longer text, or fewer --tokens"});
   const Model model = load_model(options.text.model);
+  if (const std::string& found = model.config().attention.mechanism; found != "stick_breaking")
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "measuring early exit",
+                 .subject = options.text.model,
+                 .expected = "a model with stick-breaking attention, which alone can stop early",
+                 .found = found});
   ThreadTeam team(static_cast<int>(options.text.threads));
   Subject with(model, tokens, true, team), without(model, tokens, false, team);
   const EvaluationWindows windows(text.tokens, {.length = tokens, .stride = tokens});

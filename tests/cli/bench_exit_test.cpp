@@ -31,6 +31,9 @@ class BenchExit : public testing::Test {
     training.vocab_size = 270;
     const std::string_view view = text;
     save_tokenizer(train_bpe(std::span(&view, 1), training, team), model());
+    save_with("stick_breaking");
+  }
+  void save_with(const std::string& mechanism) const {
     ModelConfig config;
     config.vocab_size = 270;
     config.hidden_size = config.intermediate_size = 16;
@@ -38,7 +41,7 @@ class BenchExit : public testing::Test {
     config.heads = config.kv_heads = 2;
     config.head_dim = 8;
     config.context_length = 64;
-    config.attention.mechanism = "stick_breaking";
+    config.attention.mechanism = mechanism;
     Model made(config, 0.4);
     made.initialize(3);
     save_model(made, model());
@@ -75,6 +78,13 @@ TEST_F(BenchExit, NeedsATextThatIsLongEnough) {
   EXPECT_NE(ran.code, 0);
   EXPECT_THAT(ran.err, HasSubstr("at least 100064 tokens"));
   EXPECT_THAT(run({"--tokens", "1"}).err, HasSubstr("2 or more"));
+}
+
+TEST_F(BenchExit, NamesTheMechanismThatCannotStop) {
+  save_with("softmax");
+  const Ran ran = run({"--tokens", "64"});
+  EXPECT_NE(ran.code, 0);
+  EXPECT_THAT(ran.err, HasSubstr("found softmax"));
 }
 
 }  // namespace
