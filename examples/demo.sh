@@ -2,12 +2,12 @@
 # The main job from end to end: this machine's own text into a tokenizer, a dataset, a trained model
 # and completions. `./dev demo` builds the program and calls this.
 #
-#   demo.sh [--quick] [--out FOLDER]    --quick: one minute of training instead of four
+#   demo.sh [--quick] [--out FOLDER]    --quick: one minute of training instead of five
 set -eu
 cd "$(dirname "$0")/.."
 
 out=demo
-minutes=4
+minutes=5
 windows=0 # all
 while [ $# -gt 0 ]; do
   case $1 in
