@@ -14,6 +14,7 @@
 #include "cairn/base/error.h"
 #include "cairn/cli/bench.h"
 #include "cairn/cli/engine_arguments.h"
+#include "cairn/cli/usage.h"
 #include "cairn/infer/decode_speed.h"
 #include "cairn/infer/text_model.h"
 #include "cairn/io/json.h"
@@ -30,12 +31,7 @@ struct Options {
 };
 
 size_t positive(const char* name, int64_t value) {
-  if (value > 0) return static_cast<size_t>(value);
-  throw Error({.kind = ErrorKind::usage,
-               .doing = "reading the command line of cairn bench",
-               .subject = name,
-               .expected = "1 or more",
-               .found = std::to_string(value)});
+  return at_least_argument("cairn bench", name, value, 1);
 }
 
 BlockType random_type(const std::string& word) {

@@ -14,6 +14,7 @@
 #include "cairn/base/error.h"
 #include "cairn/cli/bench.h"
 #include "cairn/cli/eval.h"
+#include "cairn/cli/usage.h"
 #include "cairn/infer/text_model.h"
 #include "cairn/io/json.h"
 #include "cairn/nn/language_model.h"
@@ -28,13 +29,8 @@ struct Options {
 
 constexpr size_t kDecoded = 64;  // tokens generated behind the context, a sample of decoding
 
-size_t at_least(const char* name, int64_t value, int64_t least) {
-  if (value >= least) return static_cast<size_t>(value);
-  throw Error({.kind = ErrorKind::usage,
-               .doing = "measuring early exit",
-               .subject = name,
-               .expected = fmt::format("{} or more", least),
-               .found = std::to_string(value)});
+size_t at_least(const char* name, int64_t value, size_t least) {
+  return at_least_argument("cairn bench exit", name, value, least);
 }
 
 // The model that may read texts of `tokens` and kDecoded more, with or without exit.

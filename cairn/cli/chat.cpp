@@ -31,7 +31,7 @@ struct Options {
 }
 
 size_t not_negative(const std::string& name, int64_t value) {
-  return not_negative_argument("cairn chat", name, value);
+  return at_least_argument("cairn chat", name, value, 0);
 }
 
 ChatOptions chat_options(const Options& options) {

@@ -59,7 +59,7 @@ void catch_interrupt() {
 }
 
 size_t not_negative(const std::string& name, int64_t value) {
-  return not_negative_argument("cairn run", name, value);
+  return at_least_argument("cairn run", name, value, 0);
 }
 
 std::string read_prompt(const Options& options) {

@@ -13,8 +13,10 @@ void refuse_argument(const std::string& verb, const std::string& subject,
                .found = found});
 }
 
-size_t not_negative_argument(const std::string& verb, const std::string& name, int64_t value) {
-  if (value < 0) refuse_argument(verb, name, "0 or more", std::to_string(value));
+size_t at_least_argument(const std::string& verb, const std::string& name, int64_t value,
+                         size_t least) {
+  if (value < 0 || static_cast<size_t>(value) < least)
+    refuse_argument(verb, name, std::to_string(least) + " or more", std::to_string(value));
   return static_cast<size_t>(value);
 }
 

@@ -11,7 +11,8 @@ namespace cairn {
 [[noreturn]] void refuse_argument(const std::string& verb, const std::string& subject,
                                   const std::string& expected, const std::string& found);
 
-// `value` of the option `name`. Throws Error (usage) when it is below 0.
-size_t not_negative_argument(const std::string& verb, const std::string& name, int64_t value);
+// `value` of the option `name`. Throws Error (usage) when it is below `least`.
+size_t at_least_argument(const std::string& verb, const std::string& name, int64_t value,
+                         size_t least);
 
 }  // namespace cairn

@@ -13,14 +13,6 @@
 namespace cairn {
 namespace {
 
-std::vector<float> logits_of(Engine& engine, std::span<const int32_t> tokens) {
-  const size_t vocab = engine.config().vocab_size;
-  std::vector<float> logits(tokens.size() * vocab);
-  Session session = engine.start();
-  session.append(tokens, {logits.data(), tokens.size(), vocab});
-  return logits;
-}
-
 // Families whose files hold a layer's matrices apart, together (phi3) and in stacks (experts).
 class FolderWeights : public testing::TestWithParam<const char*> {};
 
@@ -42,9 +34,9 @@ TEST_P(FolderWeights, GiveTheBitsOfAModelRoundedToTheirType) {
   Engine stored(open_folder_weights(folder.path() / "m"), team);
   Engine rounded(load_model(folder.path() / "m"), team, {.weights = BlockType::bf16});
   const auto tokens = random_tokens(20, stored.config().vocab_size);
-  const auto expected = logits_of(rounded, tokens);
+  const auto expected = all_logits(rounded, tokens);
   for (const float value : expected) ASSERT_TRUE(std::isfinite(value));
-  EXPECT_EQ(logits_of(stored, tokens), expected);
+  EXPECT_EQ(all_logits(stored, tokens), expected);
 }
 
 TEST_P(FolderWeights, GiveTheBitsOfTheModelInF32) {
@@ -52,7 +44,7 @@ TEST_P(FolderWeights, GiveTheBitsOfTheModelInF32) {
   ThreadTeam team(1, true);
   Engine stored(open_folder_weights(folder), team), loaded(load_model(folder), team);
   const auto tokens = random_tokens(20, stored.config().vocab_size);
-  EXPECT_EQ(logits_of(stored, tokens), logits_of(loaded, tokens));
+  EXPECT_EQ(all_logits(stored, tokens), all_logits(loaded, tokens));
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, FolderWeights,

@@ -19,14 +19,6 @@
 namespace cairn {
 namespace {
 
-std::vector<float> all_logits(Engine& engine, std::span<const int32_t> tokens) {
-  const size_t vocab = engine.config().vocab_size;
-  std::vector<float> logits(tokens.size() * vocab);
-  Session session = engine.start();
-  session.append(tokens, {logits.data(), tokens.size(), vocab});
-  return logits;
-}
-
 // Seven experts and a shared one of another width.
 ModelConfig mixture_config() {
   ModelConfig config = small_config();

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cmath>
+#include <span>
 #include <vector>
 
 #include "cairn/base/random.h"
+#include "cairn/infer/engine.h"
 #include "cairn/model/model.h"
 
 namespace cairn {
@@ -43,6 +45,15 @@ inline std::vector<int32_t> random_tokens(size_t count, size_t vocab_size, uint6
   std::vector<int32_t> tokens(count);
   for (size_t i = 0; i < count; ++i) tokens[i] = static_cast<int32_t>(stream.below(vocab_size, i));
   return tokens;
+}
+
+// What follows each of the tokens, read in one pass: [tokens, vocab_size].
+inline std::vector<float> all_logits(Engine& engine, std::span<const int32_t> tokens) {
+  const size_t vocab = engine.config().vocab_size;
+  std::vector<float> logits(tokens.size() * vocab);
+  Session session = engine.start();
+  session.append(tokens, {logits.data(), tokens.size(), vocab});
+  return logits;
 }
 
 }  // namespace cairn
