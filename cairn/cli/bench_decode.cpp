@@ -27,6 +27,7 @@ struct Options {
   std::string model, shape = "135m", format = "q4_0";
   EngineArguments engine;
   int64_t depth = 128, tokens = 64, blocks = 8, width = 1, threads = 0;
+  std::string walkers = "automatic";
   bool turns = false, json = false;
 };
 
@@ -42,11 +43,28 @@ BlockType random_type(const std::string& word) {
                .found = word});
 }
 
+EngineOptions engine_options(const Options& options) {
+  EngineOptions how = options.engine.options();
+  if (options.walkers == "automatic")
+    how.walkers = Walkers::automatic;
+  else if (options.walkers == "team")
+    how.walkers = Walkers::team;
+  else if (options.walkers == "one")
+    how.walkers = Walkers::one;
+  else
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "choosing who walks the decode program",
+                 .subject = "--walkers",
+                 .expected = "automatic, team or one",
+                 .found = in_quotes(options.walkers)});
+  return how;
+}
+
 // The engine under measurement: a file's, or one with random weights.
 class Subject {
  public:
   Subject(const Options& options, ThreadTeam& team) {
-    const EngineOptions how = options.engine.options();
+    const EngineOptions how = engine_options(options);
     if (!options.model.empty()) {
       engine_.emplace(open_decoder_weights(options.model), team, how);
       name_ = options.model;
@@ -148,6 +166,7 @@ int run_decode(const Options& options) {
                                 {"bandwidth_before_gbs", before},
                                 {"mbu", mbu},
                                 {"barriers", engine.barriers()},
+                                {"passes_alone", engine.passes_alone()},
                                 {"load", load_average()},
                                 {"isa", isa_name(usable_isa())},
                                 {"processor", processor_name()}}));
@@ -218,6 +237,10 @@ std::function<int()> prepare_decode(Arguments& arguments) {
   arguments.option("--depth", "tokens that stand before", options->depth);
   arguments.option("--tokens", "of one measurement", options->tokens);
   arguments.option("--width", "tokens of a pass, with the logits of each", options->width);
+  arguments.option("--walkers",
+                   "of passes: team, one (thread over the rows of all), or automatic: whichever is "
+                   "quicker at the time",
+                   options->walkers);
   arguments.flag("--turns",
                  "measure when a line of the input says so: decode DEPTH TOKENS, or "
                  "prefill TOKENS",

@@ -15,6 +15,7 @@
 #include <array>
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "cairn/base/memory.h"
@@ -75,7 +76,8 @@ class DecodePlan {
   // enough memory.
   DecodePlan(const DecoderWeights& weights, std::optional<BlockType> type, ThreadTeam& team);
 
-  const ThreadProgram& thread(int index) const { return threads_[static_cast<size_t>(index)]; }
+  // One a thread.
+  std::span<const ThreadProgram> programs() const { return threads_; }
   const LayerKinds& kinds(size_t layer) const { return kinds_[layer]; }
   ActivationKinds head_kinds() const { return head_kinds_; }
   // Bytes of tiles that one token reads.

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "cairn/attention/rotary.h"
@@ -36,7 +37,7 @@ size_t count_tables(const LayerAttention& attention, size_t layers,
 }  // namespace
 
 DecodeProgram::DecodeProgram(const DecoderWeights& weights, std::optional<BlockType> type,
-                             size_t context, ThreadTeam& team)
+                             size_t context, ThreadTeam& team, Walkers walkers)
     : config_(weights.config),
       team_(team),
       attention_(config_, context),
@@ -46,6 +47,7 @@ DecodeProgram::DecodeProgram(const DecoderWeights& weights, std::optional<BlockT
                count_tables(attention_, config_.layers, tables_), team.size()),
       barrier_(team.size(),
                team.size() > allowed_processors() ? WaitLimits::crowded() : WaitLimits()),
+      walkers_(walkers),
       faults_(static_cast<size_t>(team.size())) {
   const StoredMatrix& rows = weights.embedding;
   embedding_type_ = rows.type;
@@ -107,19 +109,43 @@ void DecodeProgram::run(const DecodePass& pass) {
   if (pass.tokens.size() > kFewTokens) buffers_.cover(pass.tokens.size());
   std::fill(faults_.begin(), faults_.end(), Fault());
   barriers_ = 0;
+  for (int thread = 0; thread < team_.size(); ++thread) barrier_.forget_lost(thread);
+  const bool alone = walks_alone();
+  passes_alone_ += alone ? 1 : 0;
+  const auto begin = std::chrono::steady_clock::now();
+  walk(pass, alone);
+  const auto took = std::chrono::steady_clock::now() - begin;
+  // Passes of a prompt take what time they take: only steps of generation are like each other.
+  if (pass.tokens.size() <= kFewTokens) {
+    std::chrono::nanoseconds waited{};
+    for (int thread = 0; thread < team_.size(); ++thread)
+      waited = std::max(waited, barrier_.lost(thread));
+    alone ? governor_.one_walked(took) : governor_.team_walked(took, waited);
+  }
+  check_faults(pass);
+}
+
+bool DecodeProgram::walks_alone() const {
+  if (team_.size() == 1) return false;  // the team is one thread
+  return walkers_ == Walkers::one || (walkers_ == Walkers::automatic && governor_.alone());
+}
+
+void DecodeProgram::walk(const DecodePass& pass, bool alone) {
   size_t from = Walk::kBeginning;
   for (;;) {
     size_t to = from + 1;  // kBeginning + 1 is 0
     while (to < layers_.size() && is_plain(to)) ++to;
-    team_.run(static_cast<size_t>(team_.size()), [&](size_t /*chunk*/, int thread) {
-      Walk(*this, pass, thread).run(from, to);
-      barrier_.meet(thread);  // until then no thread can take a second chunk
-    });
+    if (alone)
+      Walk(*this, pass).run(from, to);
+    else
+      team_.run(static_cast<size_t>(team_.size()), [&](size_t /*chunk*/, int thread) {
+        Walk(*this, pass, thread).run(from, to);
+        barrier_.meet(thread);  // until then no thread can take a second chunk
+      });
     if (to == layers_.size()) break;
     attend_outside(pass, to);
     from = to;
   }
-  check_faults(pass);
 }
 
 void DecodeProgram::attend_outside(const DecodePass& pass, size_t layer) {

@@ -1,6 +1,7 @@
 // Runs a compiled decode program (infer/decode_plan.h): one pass reads 1 to kMostTokens tokens
 // behind those in the caches and leaves logits. All threads of the team walk the program side by
-// side in one parallel region and meet at barriers only.
+// side in one parallel region and meet at barriers only; or, where the processors are wanted by
+// others too, one thread walks it alone (infer/pass_governor.h).
 //
 // Passes of up to kFewTokens tokens, the steps of generation: every thread keeps the residual
 // stream of its own and norms it itself, which is quicker than waiting for another to do it;
@@ -24,6 +25,7 @@
 #include "cairn/infer/decoder_weights.h"
 #include "cairn/infer/paged_cache.h"
 #include "cairn/infer/pass_buffers.h"
+#include "cairn/infer/pass_governor.h"
 #include "cairn/infer/team_barrier.h"
 
 namespace cairn {
@@ -48,7 +50,7 @@ class DecodeProgram {
   // `team` must outlive it; what `weights` borrow may go. Passes may reach position `context`.
   // Throws what DecodePlan throws.
   DecodeProgram(const DecoderWeights& weights, std::optional<BlockType> type, size_t context,
-                ThreadTeam& team);
+                ThreadTeam& team, Walkers walkers = Walkers::automatic);
   ~DecodeProgram();
 
   const ModelConfig& config() const { return config_; }
@@ -65,6 +67,8 @@ class DecodeProgram {
 
   // Barriers of the last pass.
   size_t barriers() const { return barriers_; }
+  // Passes so far that one thread of a team of several has walked.
+  size_t passes_alone() const { return passes_alone_; }
 
  private:
   // One layer beside its products.
@@ -87,6 +91,8 @@ class DecodeProgram {
   class Walk;  // one thread's way through a pass
 
   void compile_layer(const DecoderLayerWeights& weights, size_t index);
+  bool walks_alone() const;
+  void walk(const DecodePass& pass, bool alone);
   void turn_angles(const DecodePass& pass);
   void attend_outside(const DecodePass& pass, size_t layer);
   void check_faults(const DecodePass& pass) const;
@@ -103,8 +109,10 @@ class DecodeProgram {
   DecodePlan plan_;
   PassBuffers buffers_;
   TeamBarrier barrier_;
+  Walkers walkers_;
+  PassGovernor governor_;
   std::vector<Fault> faults_;  // one a thread
-  size_t barriers_ = 0;
+  size_t barriers_ = 0, passes_alone_ = 0;
 };
 
 }  // namespace cairn

@@ -23,15 +23,16 @@ bool all_finite_row(View1<const float> row) {
 
 }  // namespace
 
-DecodeProgram::Walk::Walk(DecodeProgram& program, const DecodePass& pass, int thread)
+DecodeProgram::Walk::Walk(DecodeProgram& program, const DecodePass& pass, size_t thread,
+                          size_t threads, std::span<const ThreadProgram> rows)
     : program_(program),
       pass_(pass),
       buffers_(program.buffers_),
-      own_(buffers_.own[static_cast<size_t>(thread)]),
-      mine_(program.plan_.thread(thread)),
+      own_(buffers_.own[thread]),
       geometry_(program.attention_[0].geometry()),
-      thread_(static_cast<size_t>(thread)),
-      threads_(static_cast<size_t>(program.team_.size())),
+      thread_(thread),
+      threads_(threads),
+      mine_(rows),
       tokens_(pass.tokens.size()),
       group_(geometry_.heads / geometry_.kv_heads) {
   if (!few()) {
@@ -61,6 +62,7 @@ void DecodeProgram::Walk::run(size_t from, size_t to) {
 }
 
 void DecodeProgram::Walk::meet() {
+  if (threads_ == 1) return;
   if (thread_ == 0) ++program_.barriers_;
   size_t ahead = 0;
   program_.barrier_.meet(static_cast<int>(thread_), [&] {
@@ -92,7 +94,6 @@ void DecodeProgram::Walk::embed() {
 
 void DecodeProgram::Walk::before_attention(size_t layer) {
   const Layer& values = program_.layers_[layer];
-  const ThreadLayer& rows = mine_.layers[layer];
   const bool room = !values.plain && program_.rooms_want_hidden_;
   const Norm norm{values.attention_gain,
                   layer == 0 ? nullptr : &program_.layers_[layer - 1].mlp_post_gain,
@@ -103,14 +104,15 @@ void DecodeProgram::Walk::before_attention(size_t layer) {
                                         geometry_.kv_heads * geometry_.head_dim,
                                         geometry_.kv_heads * geometry_.value_dim};
   for (size_t i = 0; i < widths.size(); ++i) {
-    multiply(rows.qkv[i], blocks_, buffers_.qkv.cols_slice(column, widths[i]), values.qkv_bias[i]);
+    for (const ThreadProgram& rows : mine_)
+      multiply(rows.layers[layer].qkv[i], blocks_, buffers_.qkv.cols_slice(column, widths[i]),
+               values.qkv_bias[i]);
     column += widths[i];
   }
 }
 
 void DecodeProgram::Walk::after_attention(size_t layer) {
   const Layer& values = program_.layers_[layer];
-  const ThreadLayer& rows = mine_.layers[layer];
   const LayerKinds& kinds = program_.plan_.kinds(layer);
   if (few() && values.plain) {
     combine_few(values);
@@ -118,16 +120,19 @@ void DecodeProgram::Walk::after_attention(size_t layer) {
   } else {
     store_rows(buffers_.attended, kinds.o, ProductInput::o, layer);
   }
-  multiply(rows.o, blocks_, buffers_.branch, values.o_bias);
+  for (const ThreadProgram& rows : mine_)
+    multiply(rows.layers[layer].o, blocks_, buffers_.branch, values.o_bias);
   meet();
-  const bool mixes = !rows.experts.empty();
+  const bool mixes = kinds.router != 0;
   normalize({values.mlp_gain, &values.attention_post_gain, layer, ProductInput::gate_up, layer},
             static_cast<ActivationKinds>(kinds.gate_up | kinds.router), mixes);
-  gate(rows.mlp, values, blocks_, buffers_.gated.rows_slice(0, tokens_));
+  for (const ThreadProgram& rows : mine_)
+    gate(rows.layers[layer].mlp, values, blocks_, buffers_.gated.rows_slice(0, tokens_));
   if (mixes) gate_experts(layer);
   meet();
   if (kinds.down != 0) store_rows(buffers_.gated, kinds.down, ProductInput::down, layer);
-  multiply(rows.mlp.down, blocks_, buffers_.branch, values.down_bias);
+  for (const ThreadProgram& rows : mine_)
+    multiply(rows.layers[layer].mlp.down, blocks_, buffers_.branch, values.down_bias);
   if (mixes) add_experts(layer);
   meet();
 }
@@ -139,13 +144,14 @@ void DecodeProgram::Walk::read_head() {
   const ActivationKinds kinds = program_.plan_.head_kinds();
   if (pass_.logits.rows == tokens_) {
     normalize(norm, kinds, false);
-    return multiply(mine_.head, blocks_, pass_.logits, {});
+    for (const ThreadProgram& rows : mine_) multiply(rows.head, blocks_, pass_.logits, {});
+    return;
   }
   const TokenBlock& block = blocks_[blocks_.size() - 1];
   const View1<float> x = block.x[block.tokens - 1];
   std::copy(x.begin(), x.end(), own_.last.x.data);
   normalize_block(norm, tokens_ - 1, own_.last, kinds, false);
-  multiply(mine_.head, {&own_.last, 1}, pass_.logits, {});
+  for (const ThreadProgram& rows : mine_) multiply(rows.head, {&own_.last, 1}, pass_.logits, {});
 }
 
 void DecodeProgram::Walk::normalize(const Norm& norm, ActivationKinds kinds, bool keep) {

@@ -1,4 +1,5 @@
-// One thread's way through a pass of a decode program. Internal to decode_program.
+// One thread's way through a pass of a decode program: over its own rows, side by side with the
+// other threads of the team, or alone over the rows of all. Internal to decode_program.
 #pragma once
 
 #include <span>
@@ -11,7 +12,12 @@ namespace cairn {
 
 class DecodeProgram::Walk {
  public:
-  Walk(DecodeProgram& program, const DecodePass& pass, int thread);
+  Walk(DecodeProgram& program, const DecodePass& pass, int thread)
+      : Walk(program, pass, static_cast<size_t>(thread), program.plan_.programs().size(),
+             program.plan_.programs().subspan(static_cast<size_t>(thread), 1)) {}
+  // Alone.
+  Walk(DecodeProgram& program, const DecodePass& pass)
+      : Walk(program, pass, 0, 1, program.plan_.programs()) {}
 
   // From behind the attention of layer `from` (kBeginning: from the embedding) until before the
   // attention of layer `to` (layers: until the logits).
@@ -19,6 +25,9 @@ class DecodeProgram::Walk {
   void run(size_t from, size_t to);
 
  private:
+  Walk(DecodeProgram& program, const DecodePass& pass, size_t thread, size_t threads,
+       std::span<const ThreadProgram> rows);
+
   // What a norm before products reads: the branch that ended before it, if any, joins the residual
   // stream first.
   struct Norm {
@@ -53,6 +62,7 @@ class DecodeProgram::Walk {
   void choose_experts(size_t layer);
   void gate_experts(size_t layer);
   void add_experts(size_t layer);
+  void add_experts(std::span<const ThreadMlp> experts);
   std::span<TokenBlock> blocks_of(size_t expert);
   void store_routed(View2<const float> rows, bool gather, ActivationKinds kinds, size_t layer);
 
@@ -84,9 +94,10 @@ class DecodeProgram::Walk {
   const DecodePass& pass_;
   PassBuffers& buffers_;
   PassBuffers::Own& own_;
-  const ThreadProgram& mine_;
   const AttentionGeometry& geometry_;
-  size_t thread_, threads_, tokens_, group_;
+  size_t thread_, threads_;              // who walks: 0 of 1 when alone
+  std::span<const ThreadProgram> mine_;  // whose rows it multiplies
+  size_t tokens_, group_;
   std::span<TokenBlock> blocks_;       // all that products read
   const std::byte* stream_ = nullptr;  // where this thread's weights go on
 };

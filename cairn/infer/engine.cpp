@@ -29,7 +29,7 @@ struct Engine::Implementation {
   Implementation(const DecoderWeights& weights, ThreadTeam& team, const EngineOptions& options)
       : context(checked_context(weights.config, options.context)),
         cache(options.cache),
-        program(weights, options.weights, context, team),
+        program(weights, options.weights, context, team, options.walkers),
         logits(program.config().vocab_size) {}
 
   const ModelConfig& config() const { return program.config(); }
@@ -233,6 +233,10 @@ size_t Engine::bytes_per_token() const {
 
 size_t Engine::barriers() const {
   return implementation_->program.barriers();
+}
+
+size_t Engine::passes_alone() const {
+  return implementation_->program.passes_alone();
 }
 
 }  // namespace cairn

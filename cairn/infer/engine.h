@@ -25,6 +25,7 @@
 #include "cairn/base/thread_team.h"
 #include "cairn/infer/activation_squares.h"
 #include "cairn/infer/decoder_weights.h"
+#include "cairn/infer/pass_governor.h"
 #include "cairn/tensor/view.h"
 
 namespace cairn {
@@ -37,6 +38,7 @@ struct EngineOptions {
   // Empty: f16, and f32 where the mechanism has its own.
   std::optional<DType> cache;
   size_t context = 0;  // tokens a session may hold; 0: usual_context() of the model
+  Walkers walkers = Walkers::automatic;
 };
 
 // One text being read and continued. Movable. Its engine must outlive it, and one call at a time
@@ -105,6 +107,8 @@ class Engine {
   size_t bytes_per_token() const;
   // Barriers that the last pass had.
   size_t barriers() const;
+  // Passes so far that one thread of a team of several has walked.
+  size_t passes_alone() const;
 
  private:
   friend class Session;

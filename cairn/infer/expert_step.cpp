@@ -8,7 +8,8 @@
 namespace cairn {
 
 void DecodeProgram::Walk::choose_experts(size_t layer) {
-  multiply(mine_.layers[layer].router, blocks_, buffers_.router_logits, {});
+  for (const ThreadProgram& rows : mine_)
+    multiply(rows.layers[layer].router, blocks_, buffers_.router_logits, {});
   meet();
   own_.routes->route(buffers_.router_logits.rows_slice(0, tokens_));
   std::vector<TokenBlock>& blocks = few() ? own_.few_routed : own_.many_routed;
@@ -52,16 +53,20 @@ void DecodeProgram::Walk::gate_experts(size_t layer) {
   choose_experts(layer);
   store_routed(buffers_.normed, true, program_.plan_.kinds(layer).experts_gate_up, layer);
   const ExpertRoutes& routes = *own_.routes;
-  for (size_t e = 0; e < program_.config_.experts; ++e)
-    if (routes.count(e) > 0)
-      gate(mine_.layers[layer].experts[e], program_.layers_[layer], blocks_of(e),
-           buffers_.expert_gated.rows_slice(routes.first[e], routes.count(e)));
+  for (const ThreadProgram& rows : mine_)
+    for (size_t e = 0; e < program_.config_.experts; ++e)
+      if (routes.count(e) > 0)
+        gate(rows.layers[layer].experts[e], program_.layers_[layer], blocks_of(e),
+             buffers_.expert_gated.rows_slice(routes.first[e], routes.count(e)));
 }
 
 void DecodeProgram::Walk::add_experts(size_t layer) {
   store_routed(buffers_.expert_gated, false, program_.plan_.kinds(layer).experts_down, layer);
+  for (const ThreadProgram& rows : mine_) add_experts(rows.layers[layer].experts);
+}
+
+void DecodeProgram::Walk::add_experts(std::span<const ThreadMlp> experts) {
   const ExpertRoutes& routes = *own_.routes;
-  const std::vector<ThreadMlp>& experts = mine_.layers[layer].experts;
   for (size_t e = 0; e < experts.size(); ++e)
     if (routes.count(e) > 0)
       multiply(experts[e].down, blocks_of(e),

@@ -17,6 +17,7 @@
 #include <sched.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -25,11 +26,12 @@ namespace cairn {
 
 // How long a waiter does what before the next, dearer thing.
 struct WaitLimits {
-  int polls = 50;    // each calls `idle`, of 10-50 ns
-  int pauses = 60;   // about 2 us in all
-  int yields = 100;  // about 50 us in all; then sleep
+  int polls = 50;                          // each calls `idle`, of 10-50 ns
+  int pauses = 60;                         // about 2 us in all
+  std::chrono::microseconds yielding{50};  // by the clock: where others run, a single yield can
+                                           // take milliseconds; then sleep
   // For threads that share a processor: spinning would keep the awaited thread from running.
-  static constexpr WaitLimits crowded() { return {0, 0, 4}; }
+  static constexpr WaitLimits crowded() { return {0, 0, std::chrono::microseconds{5}}; }
 };
 
 class TeamBarrier {
@@ -48,8 +50,11 @@ class TeamBarrier {
   template <class Idle>
   void wait(int thread, Idle idle) {
     const uint32_t target = lines_[thread].count.load(std::memory_order_relaxed);
+    std::chrono::nanoseconds lost{};
     for (int other = 0; other < threads_; ++other)
-      if (other != thread) wait_for(lines_[other].count, target, idle);
+      if (other != thread) lost += wait_for(lines_[other].count, target, idle);
+    // Seldom: the others are reading this line.
+    if (lost.count() > 0) lines_[thread].lost += lost;
   }
   template <class Idle>
   void meet(int thread, Idle idle) {
@@ -61,30 +66,43 @@ class TeamBarrier {
     meet(thread, [] {});
   }
 
+  // What `thread` has lost in waits that outlasted polls and pauses: the awaited thread was not
+  // running, or had much more to do. To be called by that thread, or when none is in the barrier.
+  std::chrono::nanoseconds lost(int thread) const { return lines_[thread].lost; }
+  void forget_lost(int thread) { lines_[thread].lost = {}; }
+
  private:
+  using Clock = std::chrono::steady_clock;
   struct alignas(64) Line {
     std::atomic<uint32_t> count{0};
+    std::chrono::nanoseconds lost{0};  // of the owner alone
   };
 
   // Counts wrap; two threads are never further apart than one barrier.
   static bool reached(uint32_t count, uint32_t target) {
     return static_cast<int32_t>(count - target) >= 0;
   }
+  // Returns the time since pauses had been enough.
   template <class Idle>
-  void wait_for(const std::atomic<uint32_t>& count, uint32_t target, Idle& idle) {
-    int rounds = 0;
-    for (uint32_t now = 0; !reached(now = count.load(std::memory_order_acquire), target);
-         ++rounds) {
-      if (rounds < limits_.polls) {
+  std::chrono::nanoseconds wait_for(const std::atomic<uint32_t>& count, uint32_t target,
+                                    Idle& idle) {
+    for (int round = 0; round < limits_.polls + limits_.pauses; ++round) {
+      if (reached(count.load(std::memory_order_acquire), target)) return {};
+      if (round < limits_.polls)
         idle();
-      } else if (rounds < limits_.polls + limits_.pauses) {
+      else
         pause();
-      } else if (rounds < limits_.polls + limits_.pauses + limits_.yields) {
-        sched_yield();
-      } else {
-        count.wait(now, std::memory_order_acquire);
-      }
     }
+    uint32_t now = count.load(std::memory_order_acquire);
+    if (reached(now, target)) return {};
+    const Clock::time_point begin = Clock::now();
+    for (; !reached(now, target); now = count.load(std::memory_order_acquire)) {
+      if (Clock::now() - begin < limits_.yielding)
+        sched_yield();
+      else
+        count.wait(now, std::memory_order_acquire);
+    }
+    return Clock::now() - begin;
   }
   static void pause() {
 #if defined(__x86_64__)

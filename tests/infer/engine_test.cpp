@@ -378,6 +378,31 @@ TEST(Engine, AnyShapeAgreesWithFloat64) {
   }
 }
 
+// One thread that walks the rows of all, in passes of a prompt and of single tokens, with and
+// without experts.
+TEST(Engine, OneThreadOverAllRowsLeavesTheBitsOfTheTeam) {
+  ModelConfig experts = small_config();
+  experts.architecture = "granitemoeshared";
+  experts.experts = 5;
+  experts.experts_per_token = 2;
+  experts.shared_intermediate_size = 40;
+  for (const ModelConfig& config : {small_config(), experts}) {
+    const Model model = random_model(config);
+    const auto tokens = random_tokens(50, config.vocab_size);
+    ThreadTeam team(3, true);
+    Engine together(model, team, {.walkers = Walkers::team});
+    Engine alone(model, team, {.walkers = Walkers::one});
+    Session a = together.start(), b = alone.start();
+    EXPECT_EQ(copy(a.append(std::span(tokens).first(40))),
+              copy(b.append(std::span(tokens).first(40))));
+    for (size_t t = 40; t < tokens.size(); ++t)
+      EXPECT_EQ(copy(a.append(tokens[t])), copy(b.append(tokens[t]))) << "token " << t;
+    EXPECT_EQ(together.passes_alone(), 0U);
+    EXPECT_EQ(alone.passes_alone(), 11U);
+    EXPECT_EQ(alone.barriers(), 0U);
+  }
+}
+
 TEST(Engine, ATokenMeetsFiveBarriersALayerAndTwo) {
   Model model = random_model(small_config());
   ThreadTeam team(2, true);

@@ -166,12 +166,12 @@ TEST(TeamBarrier, KeepsRoundsApartHoweverItsThreadsWait) {
   for (const int threads : {1, 2, 5}) {
     run_rounds({}, threads, 200);
     run_rounds(WaitLimits::crowded(), threads, 1000);
-    run_rounds({0, 0, 0}, threads, 1000);  // sleeps at once
+    run_rounds({0, 0, {}}, threads, 1000);  // sleeps at once
   }
 }
 
 TEST(TeamBarrier, AWaiterSleepsUntilTheLastArrives) {
-  TeamBarrier barrier(2, {2, 0, 0});
+  TeamBarrier barrier(2, {2, 0, {}});
   int idles = 0;
   bool late = false;
   std::thread other([&] {
@@ -182,6 +182,9 @@ TEST(TeamBarrier, AWaiterSleepsUntilTheLastArrives) {
   barrier.meet(0, [&] { ++idles; });
   EXPECT_TRUE(late);
   EXPECT_LE(idles, 2);
+  EXPECT_GE(barrier.lost(0), std::chrono::milliseconds(1));
+  barrier.forget_lost(0);
+  EXPECT_EQ(barrier.lost(0).count(), 0);
   other.join();
 }
 
