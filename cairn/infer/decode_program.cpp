@@ -115,14 +115,20 @@ void DecodeProgram::run(const DecodePass& pass) {
   const auto begin = std::chrono::steady_clock::now();
   walk(pass, alone);
   const auto took = std::chrono::steady_clock::now() - begin;
-  // Passes of a prompt take what time they take: only steps of generation are like each other.
-  if (pass.tokens.size() <= kFewTokens) {
-    std::chrono::nanoseconds waited{};
-    for (int thread = 0; thread < team_.size(); ++thread)
-      waited = std::max(waited, barrier_.lost(thread));
-    alone ? governor_.one_walked(took) : governor_.team_walked(took, waited);
-  }
+  note_time(pass, alone, took);
   check_faults(pass);
+}
+
+void DecodeProgram::note_time(const DecodePass& pass, bool alone, std::chrono::nanoseconds took) {
+  const bool few = pass.tokens.size() <= kFewTokens;
+  if (alone) {
+    if (few) governor_.one_walked(took);
+    return;
+  }
+  std::chrono::nanoseconds waited{};
+  for (int thread = 0; thread < team_.size(); ++thread)
+    waited = std::max(waited, barrier_.lost(thread));
+  few ? governor_.team_walked(took, waited) : governor_.prompt_walked(took, waited);
 }
 
 bool DecodeProgram::walks_alone() const {

@@ -14,6 +14,7 @@
 // mechanism may make a cut of the text show in the last bits.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <span>
@@ -93,6 +94,7 @@ class DecodeProgram {
   void compile_layer(const DecoderLayerWeights& weights, size_t index);
   bool walks_alone() const;
   void walk(const DecodePass& pass, bool alone);
+  void note_time(const DecodePass& pass, bool alone, std::chrono::nanoseconds took);
   void turn_angles(const DecodePass& pass);
   void attend_outside(const DecodePass& pass, size_t layer);
   void check_faults(const DecodePass& pass) const;

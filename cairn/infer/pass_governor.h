@@ -48,6 +48,11 @@ class PassGovernor {
     }
     late_before_ = late;
   }
+  // After a pass of the team through a part of a prompt. Such passes are too different to be timed
+  // against each other, but one that was mostly waited for says enough.
+  void prompt_walked(Duration took, Duration waited) {
+    if (state_ == State::team && 2 * waited > took) begin(State::staying_alone);
+  }
   // After a pass of one thread.
   void one_walked(Duration took) {
     if (state_ == State::trying_alone) {

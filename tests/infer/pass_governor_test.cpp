@@ -65,6 +65,17 @@ TEST(PassGovernor, TheTeamComesBackWhenTheOthersHaveGone) {
   EXPECT_EQ(idle.passes_alone, 0U);
 }
 
+TEST(PassGovernor, APromptThatWasMostlyWaitedForMakesTheNextPassesOneThreads) {
+  PassGovernor governor;
+  governor.prompt_walked(microseconds(200000), microseconds(60000));
+  EXPECT_FALSE(governor.alone());
+  governor.prompt_walked(microseconds(900000), microseconds(700000));
+  EXPECT_TRUE(governor.alone());
+  Machine idle = kIdle;
+  idle.walk(governor, PassGovernor::kFirstStay + PassGovernor::kTrial);
+  EXPECT_FALSE(governor.alone());
+}
+
 TEST(PassGovernor, ATeamThatWaitsButIsQuickerGoesOn) {
   PassGovernor governor;
   Machine uneven{microseconds(5000), microseconds(2000), microseconds(9000)};
