@@ -84,6 +84,14 @@ void check_offsets(std::string_view doing, View1<const int32_t> offsets, size_t 
     wrong("last " + std::to_string(offsets[offsets.size - 1]));
 }
 
+void check_layout(std::string_view doing, const TokenLayout& layout, size_t tokens,
+                  EmptySequences empty) {
+  if (!layout.key_offsets.empty())
+    refuse(doing, "key_offsets", "none: keys are the queries' own tokens",
+           std::to_string(layout.key_offsets.size) + " entries");
+  check_offsets(doing, layout.offsets, tokens, empty);
+}
+
 AttentionWeights no_weights(size_t heads, const TokenLayout& layout) {
   if (layout.offsets.size != 2)
     refuse("weighing the tokens of a text", "offsets", "one sequence",
@@ -91,7 +99,8 @@ AttentionWeights no_weights(size_t heads, const TokenLayout& layout) {
   AttentionWeights result;
   result.heads = heads;
   result.tokens = static_cast<size_t>(layout.offsets[1]);
-  result.weights.resize(heads * result.tokens * result.tokens);
+  result.keys = result.tokens;
+  result.weights.resize(heads * result.tokens * result.keys);
   return result;
 }
 

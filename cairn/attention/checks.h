@@ -37,6 +37,11 @@ enum class EmptySequences { refused, allowed };
 void check_offsets(std::string_view doing, View1<const int32_t> offsets, size_t tokens,
                    EmptySequences empty = EmptySequences::refused);
 
+// The same of layout.offsets, in rooms that attend to their own tokens only: key offsets are
+// refused.
+void check_layout(std::string_view doing, const TokenLayout& layout, size_t tokens,
+                  EmptySequences empty = EmptySequences::refused);
+
 // Zeros for reference_weights(). Throws Error (usage) unless `layout` is of one sequence.
 AttentionWeights no_weights(size_t heads, const TokenLayout& layout);
 

@@ -8,7 +8,8 @@
 // uses key head h / (heads / kv_heads).
 //
 // Views may be strided and are f32 or bf16 alike (q, k, v, x, out of one call have one type); sums,
-// softmax and saved statistics are f32 in both. Everything is causal. Memory is O(tokens).
+// softmax and saved statistics are f32 in both. Memory is O(tokens). A query sees the keys of its
+// sequence up to its own, unless AttentionMechanism::mask() says otherwise.
 #pragma once
 
 #include <cstddef>
@@ -49,10 +50,21 @@ struct AttentionGeometry {
   float scale = 0;       // of the scores; 0 means 1/sqrt(head_dim)
 };
 
+// Which keys a query sees.
+enum class AttentionMask {
+  causal,         // of its own sequence, up to its own token
+  bidirectional,  // of its own sequence: all
+  cross,          // those of another stream of tokens, see TokenLayout::key_offsets: all
+};
+
 // Which tokens belong together.
 struct TokenLayout {
   View1<const int32_t> offsets;    // [sequences + 1], rising, first 0, last = tokens
   View1<const int32_t> positions;  // [tokens]
+  // In cross-attention the keys and values are of other tokens: sequence i of the queries reads
+  // those in [key_offsets[i], key_offsets[i + 1]), as many offsets as `offsets` has. There, either
+  // side of a sequence may be empty; a query without keys gets 0. Empty in all other attention.
+  View1<const int32_t> key_offsets = {};
 };
 
 // What a mechanism reads. x is the normed hidden state from which some rooms derive gates or
@@ -60,8 +72,8 @@ struct TokenLayout {
 struct AttentionInputs {
   AnyView2 x;  // [tokens, hidden_size]; may be empty if uses_hidden_state() is false
   AnyView3 q;  // [tokens, heads, head_dim]
-  AnyView3 k;  // [tokens, kv_heads, head_dim]
-  AnyView3 v;  // [tokens, kv_heads, value_dim]
+  AnyView3 k;  // [tokens, kv_heads, head_dim]; in cross-attention with tokens of their own
+  AnyView3 v;  // [tokens, kv_heads, value_dim], as many
   std::span<const View1<const float>> parameters;
 };
 
@@ -93,9 +105,10 @@ struct AttentionStatistics {
 
 // Who attends to whom in one sequence: for people who look at a model.
 struct AttentionWeights {
-  size_t heads = 0, tokens = 0;
-  std::vector<double> weights;  // [heads][query][key], 0 for keys behind the query
-  // What else the room tells of a query and a key, in the same shape; 0 for keys behind the query.
+  size_t heads = 0, tokens = 0;  // queries
+  size_t keys = 0;               // as many as tokens but in cross-attention
+  std::vector<double> weights;   // [heads][query][key], 0 for keys that the query does not see
+  // What else the room tells of a query and a key, in the same shape; 0 for keys out of sight.
   struct Extra {
     std::string name;     // one word: "stick"
     std::string meaning;  // one line
@@ -105,7 +118,7 @@ struct AttentionWeights {
   std::vector<Extra> extras;
 
   size_t at(size_t head, size_t query, size_t key) const {
-    return (head * tokens + query) * tokens + key;
+    return (head * tokens + query) * keys + key;
   }
 };
 
@@ -117,6 +130,8 @@ class AttentionCache {
   virtual size_t bytes() const = 0;
   // Appends the n tokens of `inputs` (positions length() .. length() + n - 1) and writes what each
   // of them attends to: any split of a prompt into calls gives the same result to rounding.
+  // In cross-attention `inputs` may hold keys without queries, the source's, and queries without
+  // keys, the decoder's: keys are appended first and counted by length(), queries see all of them.
   // Throws Error (usage) beyond the capacity; then nothing has changed.
   virtual void append_and_attend(const AttentionInputs& inputs, AnyView3 out, ThreadTeam& team) = 0;
   // Forgets all tokens from `length` on. Rooms that cannot say so by an Error (usage).
@@ -150,8 +165,10 @@ class AttentionMechanism {
   // ("w_conv.weight").
   virtual std::vector<ParameterSpec> parameters() const { return {}; }
   virtual bool uses_hidden_state() const { return false; }
+  virtual AttentionMask mask() const { return AttentionMask::causal; }
 
-  // Memory for up to `tokens` tokens whose longest sequence is `longest`, at `threads` threads.
+  // Memory for up to `tokens` tokens (in cross-attention, and as many keys) whose longest sequence
+  // is `longest`, at `threads` threads.
   virtual AttentionMemory memory(size_t tokens, size_t longest, DType dtype, int threads) const = 0;
   // FLOPs of one token's forward step at a mean of `context` visible keys (multiply-add = 2);
   // projections excluded.
@@ -177,7 +194,8 @@ class AttentionMechanism {
   // Set by rooms that are no more than it says; they may be decoded without their cache.
   virtual std::optional<PlainSoftmax> plain_softmax() const { return std::nullopt; }
 
-  // A cache for at most `capacity` tokens that keeps f32 or bf16.
+  // A cache for at most `capacity` tokens that keeps f32 or bf16. Throws Error (usage) in
+  // bidirectional attention, where a later token would change what earlier ones have read.
   virtual std::unique_ptr<AttentionCache> make_cache(size_t capacity, DType dtype) const = 0;
 
   // The definition, in float64 and O(T^2): what everything else is held to. All arrays contiguous.

@@ -37,7 +37,9 @@ struct AttentionSeen {
 };
 using AttentionObserver = std::function<void(const AttentionSeen& seen)>;
 
-// The current micro-batch, borrowed by the operations that read token ids.
+// The current micro-batch, borrowed by the operations that read token ids. An encoder-decoder has
+// two: the source that its encoder reads, without targets, and what its decoder writes. They have
+// the same number of token rows, and as many sequences: sequence i reads source i.
 struct TokenInputs {
   View1<const int32_t> tokens;   // [tokens]
   View1<const int32_t> targets;  // [tokens], kIgnoredTarget (-1) does not count
@@ -92,6 +94,13 @@ Value gated_unit(Recorder& recorder, Gate gate, Value gate_up);
 // values side by side. `x` is the normed hidden state, for mechanisms that use it.
 Value attention(Recorder& recorder, const AttentionMechanism& mechanism, const TokenInputs& inputs,
                 Value qkv, Value x, const std::vector<WeightRef>& parameters);
+
+// The same node between two streams of tokens: q of `inputs`, and kv, keys and values side by side,
+// of `source`. Throws Error (usage) unless the mechanism's mask is AttentionMask::cross;
+// attention() refuses those whose mask is.
+Value cross_attention(Recorder& recorder, const AttentionMechanism& mechanism,
+                      const TokenInputs& inputs, const TokenInputs& source, Value q, Value kv,
+                      const std::vector<WeightRef>& parameters);
 
 // The LM head and its cross-entropy: logits = x head^T exist only for a block of tokens at a time.
 // In training, backward computes the loss together with its gradient; in evaluation, forward does.

@@ -63,10 +63,11 @@ AttentionWeights single(const AttentionWeights& of) {
   AttentionWeights result;
   result.heads = 1;
   result.tokens = of.tokens;
-  result.weights.resize(of.tokens * of.tokens);
+  result.keys = of.keys;
+  result.weights.resize(of.tokens * of.keys);
   for (const AttentionWeights::Extra& extra : of.extras) {
     result.extras.push_back({extra.name, extra.meaning, extra.lowest, {}});
-    result.extras.back().values.resize(of.tokens * of.tokens);
+    result.extras.back().values.resize(of.tokens * of.keys);
   }
   return result;
 }

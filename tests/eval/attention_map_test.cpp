@@ -63,7 +63,7 @@ TEST(AttentionMap, FollowsTheTextThatWasRead) {
 TEST(AttentionMap, OneMapOfSeveralHeads) {
   AttentionWeights w;
   w.heads = 2;
-  w.tokens = 2;
+  w.tokens = w.keys = 2;
   w.weights = {1, 0, 0.2, 0.8, /*head 1*/ 1, 0, 0.6, 0.4};
   w.extras.push_back({"stick", "", 0, {1, 0, 0.5, 1, 1, 0, 0.25, 1}});
   const AttentionWeights mean = mean_of_heads(w), strongest = strongest_of_heads(w);

@@ -123,7 +123,7 @@ void FoxAttention::check_gate_inputs(std::string_view doing, const AttentionInpu
 void FoxAttention::check(std::string_view doing, const AttentionInputs& inputs,
                          const TokenLayout& layout) const {
   check_gate_inputs(doing, inputs);
-  check_offsets(doing, layout.offsets, inputs.q.tokens);
+  check_layout(doing, layout, inputs.q.tokens);
   if (rotary_) check_positions(doing, layout.positions, inputs.q.tokens, rotary_->positions());
 }
 

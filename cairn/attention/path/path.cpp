@@ -125,7 +125,7 @@ void PathAttention::forward(const AttentionInputs& inputs, const TokenLayout& la
   constexpr std::string_view kDoing = "PaTH attention forward";
   const size_t tokens = inputs.q.tokens;
   check_inputs(kDoing, inputs, layout.positions);
-  check_offsets(kDoing, layout.offsets, tokens);
+  check_layout(kDoing, layout, tokens);
   check_heads(kDoing, "out", out, tokens, geometry_.heads, geometry_.value_dim, inputs.q.dtype);
   check_bytes(kDoing, "saved", geometry_.heads * tokens * sizeof(float), saved.size());
   if (tokens == 0) return;
@@ -146,7 +146,7 @@ void PathAttention::backward(const AttentionInputs& inputs, const TokenLayout& l
   const size_t tokens = inputs.q.tokens, maps = tokens * options_.products;
   const DType dtype = inputs.q.dtype;
   check_inputs(kDoing, inputs, layout.positions);
-  check_offsets(kDoing, layout.offsets, tokens);
+  check_layout(kDoing, layout, tokens);
   check_heads(kDoing, "out", out, tokens, g.heads, g.value_dim, dtype);
   check_heads(kDoing, "dout", dout, tokens, g.heads, g.value_dim, dtype);
   check_heads(kDoing, "dq", gradients.dq, tokens, g.heads, g.head_dim, dtype);

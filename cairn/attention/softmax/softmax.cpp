@@ -112,7 +112,7 @@ double SoftmaxAttention::forward_flops(double context) const {
 void SoftmaxAttention::check(std::string_view doing, const AttentionInputs& inputs,
                              const TokenLayout& layout) const {
   check_queries_keys_values(doing, geometry_, inputs);
-  check_offsets(doing, layout.offsets, inputs.q.tokens);
+  check_layout(doing, layout, inputs.q.tokens);
   check_parameters(doing, parameters(), inputs.parameters);
   if (rotary_) check_positions(doing, layout.positions, inputs.q.tokens, rotary_->positions());
 }

@@ -95,8 +95,10 @@ double StickBreakingAttention::forward_flops(double context) const {
 void StickBreakingAttention::forward(const AttentionInputs& inputs, const TokenLayout& layout,
                                      AnyView3 out, std::span<std::byte> saved,
                                      std::span<std::byte> workspace, ThreadTeam& team) const {
-  stick_breaking_forward(core_, core_inputs("stick-breaking attention forward", inputs),
-                         layout.offsets, out, {}, saved, workspace, team);
+  constexpr std::string_view kDoing = "stick-breaking attention forward";
+  check_layout(kDoing, layout, inputs.q.tokens, EmptySequences::allowed);
+  stick_breaking_forward(core_, core_inputs(kDoing, inputs), layout.offsets, out, {}, saved,
+                         workspace, team);
 }
 
 void StickBreakingAttention::backward(const AttentionInputs& inputs, const TokenLayout& layout,
@@ -105,6 +107,7 @@ void StickBreakingAttention::backward(const AttentionInputs& inputs, const Token
                                       const AttentionGradients& gradients,
                                       std::span<std::byte> workspace, ThreadTeam& team) const {
   constexpr std::string_view kDoing = "stick-breaking attention backward";
+  check_layout(kDoing, layout, inputs.q.tokens, EmptySequences::allowed);
   const StickInputs in = core_inputs(kDoing, inputs);
   check_shape(kDoing, "parameter gradients", {inputs.parameters.size()},
               {gradients.parameters.size()});
