@@ -64,7 +64,9 @@ class DecodeProgram::Walk {
   void add_experts(size_t layer);
   void add_experts(std::span<const ThreadMlp> experts);
   std::span<TokenBlock> blocks_of(size_t expert);
-  void store_routed(View2<const float> rows, bool gather, ActivationKinds kinds, size_t layer);
+  void store_routed(View2<const float> rows, ActivationKinds kinds, ProductInput input,
+                    size_t layer);
+  void note_routed_squares(View2<const float> rows, ProductInput input, size_t layer);
 
   void attend(const Layer& layer);
   void attend_few(const Layer& layer);

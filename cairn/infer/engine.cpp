@@ -149,7 +149,6 @@ void Session::append(std::span<const int32_t> tokens, ActivationSquares& squares
     implementation_->forget(before);
     throw;
   }
-  squares.count(tokens.size());
 }
 
 std::span<const int32_t> Session::tokens() const {

@@ -30,8 +30,11 @@ std::span<TokenBlock> DecodeProgram::Walk::blocks_of(size_t expert) {
   return std::span(few() ? own_.few_routed : own_.many_routed).subspan(begin, end - begin);
 }
 
-void DecodeProgram::Walk::store_routed(View2<const float> rows, bool gather, ActivationKinds kinds,
-                                       size_t layer) {
+// `rows` are the tokens' where gates and ups read them, else the slots'.
+void DecodeProgram::Walk::store_routed(View2<const float> rows, ActivationKinds kinds,
+                                       ProductInput input, size_t layer) {
+  note_routed_squares(rows, input, layer);
+  const bool gather = input == ProductInput::experts_gate_up;
   const ExpertRoutes& routes = *own_.routes;
   size_t index = 0;
   for (size_t e = 0; e < program_.config_.experts; ++e)
@@ -49,9 +52,22 @@ void DecodeProgram::Walk::store_routed(View2<const float> rows, bool gather, Act
   meet_if_shared();
 }
 
+// Each expert's by one thread, in the order of its tokens.
+void DecodeProgram::Walk::note_routed_squares(View2<const float> rows, ProductInput input,
+                                              size_t layer) {
+  if (pass_.squares == nullptr) return;
+  const ExpertRoutes& routes = *own_.routes;
+  for (size_t e = thread_; e < program_.config_.experts; e += threads_)
+    for (size_t slot = routes.first[e]; slot < routes.first[e + 1]; ++slot) {
+      const size_t row = input == ProductInput::experts_gate_up ? routes.tokens[slot] : slot;
+      pass_.squares->add(layer, input, e, {rows.rows_slice(row, 1), {}, {}});
+    }
+}
+
 void DecodeProgram::Walk::gate_experts(size_t layer) {
   choose_experts(layer);
-  store_routed(buffers_.normed, true, program_.plan_.kinds(layer).experts_gate_up, layer);
+  store_routed(buffers_.normed, program_.plan_.kinds(layer).experts_gate_up,
+               ProductInput::experts_gate_up, layer);
   const ExpertRoutes& routes = *own_.routes;
   for (const ThreadProgram& rows : mine_)
     for (size_t e = 0; e < program_.config_.experts; ++e)
@@ -61,7 +77,8 @@ void DecodeProgram::Walk::gate_experts(size_t layer) {
 }
 
 void DecodeProgram::Walk::add_experts(size_t layer) {
-  store_routed(buffers_.expert_gated, false, program_.plan_.kinds(layer).experts_down, layer);
+  store_routed(buffers_.expert_gated, program_.plan_.kinds(layer).experts_down,
+               ProductInput::experts_down, layer);
   for (const ThreadProgram& rows : mine_) add_experts(rows.layers[layer].experts);
 }
 

@@ -34,22 +34,26 @@ struct Reader {
 };
 
 std::vector<Reader> readers_of(const ModelConfig& config) {
-  std::map<std::string, std::string> gguf;  // by the name in Hugging Face files
-  for (const GgufName& name : gguf_names(config)) gguf[name.hf] = name.gguf;
-  std::map<std::string, std::string> by_part;
+  std::map<std::string, std::vector<std::string>> gguf;  // by the name in Hugging Face files
+  for (const GgufName& name : gguf_names(config)) gguf[name.hf].push_back(name.gguf);
+  std::map<std::string, std::vector<std::string>> by_part;
   for (const StoredRows& stored : stored_tensors(config))
     for (const std::string& part : stored.parts) by_part[part] = gguf[stored.name];
   std::vector<Reader> readers;
   for (size_t layer = 0; layer < config.layers; ++layer) {
     const LayerNames names = layer_names(config, layer);
     const auto add = [&](const std::string& part, ProductInput input) {
-      const std::string& name = by_part.at(part);
-      if (readers.empty() || readers.back().gguf != name) readers.push_back({name, layer, input});
+      if (part.empty()) return;
+      for (const std::string& name : by_part.at(part))
+        if (readers.empty() || readers.back().gguf != name) readers.push_back({name, layer, input});
     };
     for (const auto* part : {&names.q, &names.k, &names.v}) add(*part, ProductInput::qkv);
     add(names.o, ProductInput::o);
-    for (const auto* part : {&names.gate, &names.up}) add(*part, ProductInput::gate_up);
-    add(names.down, ProductInput::down);
+    for (const auto* part : {&names.gate, &names.up, &names.shared_gate_up})
+      add(*part, ProductInput::gate_up);
+    for (const auto* part : {&names.down, &names.shared_down}) add(*part, ProductInput::down);
+    add(names.experts_gate_up, ProductInput::experts_gate_up);
+    add(names.experts_down, ProductInput::experts_down);
   }
   return readers;
 }
@@ -95,7 +99,7 @@ ImportanceSums gather_importance(const Path& model, std::span<const int32_t> tok
   sums.chunk_tokens = static_cast<uint32_t>(length);
   for (const Reader& reader : readers)
     sums.tensors[reader.gguf] = {squares.sums(reader.layer, reader.input),
-                                 {static_cast<float>(squares.tokens())}};
+                                 squares.counts(reader.layer, reader.input)};
   return sums;
 }
 

@@ -217,6 +217,31 @@ TEST_F(Convert, AnImportanceMatrixIsReadAndMustFit) {
   EXPECT_THAT(message_of([&] { read_importance_sums(folder_ / "m.gguf"); }), HasSubstr("imatrix"));
 }
 
+TEST_F(Convert, EachExpertIsWeighedByItsOwnImportance) {
+  ModelConfig config = load_model(golden_folder() / "models" / "granitemoe").config();
+  config.hidden_size = 32;
+  config.head_dim = 8;
+  config.experts = 3;
+  save_model(random_model(config), hf());
+  constexpr const char* kName = "blk.1.ffn_up_exps.weight";
+  ImportanceMatrix plain{{kName, std::vector<float>(3 * 32, 1.0F)}}, weighed = plain;
+  weighed[kName][32 + 3] = 4000;  // column 3 of the second expert
+  const auto write = [&](const ImportanceMatrix& importance) {
+    write_gguf_model(open_as_gguf(hf()), folder_ / "m.gguf", &find_file_type("q4_0"), importance,
+                     team_);
+    const GgufArchive archive(folder_ / "m.gguf");
+    const auto bytes = archive.tensor(kName).bytes;
+    return std::vector<std::byte>(bytes.begin(), bytes.end());
+  };
+  const auto before = write(plain), after = write(weighed);
+  const size_t expert = before.size() / 3;
+  for (size_t e = 0; e < 3; ++e)
+    EXPECT_EQ(std::equal(before.begin() + e * expert, before.begin() + (e + 1) * expert,
+                         after.begin() + e * expert),
+              e != 1)
+        << e;
+}
+
 TEST_F(Convert, ADiskThatFillsLeavesNoFile) {
   make_folder(DType::f32, true);
   const TensorContent content = open_as_gguf(hf());
