@@ -97,8 +97,8 @@ double percentile(std::vector<double> values, double share) {
 }
 
 // Bytes of keys and values that a token at `depth` reads.
-size_t cache_bytes_at(const ModelConfig& config, size_t depth, DType dtype) {
-  return 2 * config.layers * config.kv_heads * config.head_dim * depth * dtype_size(dtype);
+size_t cache_bytes_at(const ModelConfig& config, size_t depth, BlockType type) {
+  return 2 * config.layers * config.kv_heads * depth * block_row_bytes(type, config.head_dim);
 }
 
 // Answers lines "decode DEPTH TOKENS" and "prefill TOKENS" with the seconds of each token or of the
@@ -135,7 +135,7 @@ int run_decode(const Options& options) {
   const size_t width = positive("--width", options.width);
   const size_t tokens = positive("--tokens", options.tokens);
   const size_t weights = engine.bytes_per_token();
-  const DType cache = options.engine.options().cache.value_or(DType::f16);
+  const BlockType cache = options.engine.options().cache.value_or(BlockType::f16);
   const size_t bytes = weights + cache_bytes_at(engine.config(), depth, cache);
 
   const double before = measure_read_bandwidth(weights, team);

@@ -156,6 +156,8 @@ std::function<int()> prepare(Arguments& arguments) {
   arguments.option("--stride", "tokens from window to window (--length); less gives more context",
                    options->stride);
   arguments.option("--windows", "score only so many (all)", options->windows);
+  arguments.option("--cache-type", "of kl: of the model's keys and values (f16)",
+                   options->cache_type);
   arguments.option("--precision", "of perplexity: f32 or bf16", options->precision);
   arguments.option("--threads", "threads (all allowed)", options->threads);
   arguments.flag("--compare", "also say what gzip -9 and xz -9e need for the whole text",

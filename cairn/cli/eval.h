@@ -18,6 +18,7 @@ struct EvalOptions {
   std::string data;
   std::string reference;
   std::string precision = "f32";
+  std::string cache_type;
   int64_t length = 0;
   int64_t stride = 0;
   int64_t windows = 0;

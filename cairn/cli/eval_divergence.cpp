@@ -7,6 +7,7 @@
 
 #include "cairn/base/error.h"
 #include "cairn/base/progress.h"
+#include "cairn/cli/engine_arguments.h"
 #include "cairn/cli/eval.h"
 #include "cairn/eval/divergence.h"
 #include "cairn/infer/text_model.h"
@@ -72,7 +73,8 @@ void print(const EvalText& text, const WindowOptions& cut, const DivergenceScore
 int run_divergence(const EvalOptions& options) {
   if (options.reference.empty()) wrong_use("--reference MODEL with kl", "none");
   ThreadTeam team(static_cast<int>(options.threads));
-  TextModel model(options.model, team), reference(options.reference, team);
+  const EngineOptions how{.cache = cache_type_argument(options.cache_type)};
+  TextModel model(options.model, team, how), reference(options.reference, team);
   const EvalText text = open_eval_text(options, model.tokenizer());
   check_same_tokens(text, open_eval_text(options, reference.tokenizer()));
 

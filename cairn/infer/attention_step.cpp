@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <type_traits>
 
 #include "cairn/infer/paged_cache.h"
 
@@ -10,6 +11,7 @@
 #include <hwy/foreach_target.h>  // this file again, once a target
 
 #include "cairn/attention/exp2-inl.h"
+#include "cairn/infer/attention_q8-inl.h"
 #include "cairn/kernels/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -71,6 +73,15 @@ HWY_INLINE void score_vectors(const CachedChunk& chunk, const ChunkQuery* querie
       hn::StoreU(sums[q][v], d, scores + q * kAttentionChunk + at + v * lanes);
 }
 
+template <size_t Q, size_t V, class T>
+HWY_INLINE void score_some(const CachedChunk& chunk, const ChunkQuery* queries, size_t at,
+                           float* scores) {
+  if constexpr (std::is_same_v<T, Q8>)
+    score_q8<Q, V>(chunk, queries, at, scores);
+  else
+    score_vectors<Q, V, T>(chunk, queries, at, scores);
+}
+
 // The same for slots [begin, end), whole tiles; others are not touched.
 template <size_t Q, class T>
 HWY_INLINE void score(const CachedChunk& chunk, const ChunkQuery* queries, size_t begin, size_t end,
@@ -78,8 +89,8 @@ HWY_INLINE void score(const CachedChunk& chunk, const ChunkQuery* queries, size_
   const size_t lanes = hn::Lanes(FloatTag());
   size_t at = begin;
   for (; at + kPositionVectors * lanes <= end; at += kPositionVectors * lanes)
-    score_vectors<Q, kPositionVectors, T>(chunk, queries, at, scores);
-  for (; at < end; at += lanes) score_vectors<Q, 1, T>(chunk, queries, at, scores);
+    score_some<Q, kPositionVectors, T>(chunk, queries, at, scores);
+  for (; at < end; at += lanes) score_some<Q, 1, T>(chunk, queries, at, scores);
 }
 
 // The scores of one query become weights; masked ones exactly 0.
@@ -127,9 +138,28 @@ HWY_INLINE void sum_values(const CachedChunk& chunk, const ChunkQuery* queries, 
     for (size_t v = 0; v < V; ++v) hn::StoreU(sums[q][v], d, queries[q].part + column + v * lanes);
 }
 
+// All columns of the values.
+template <size_t Q, class T>
+HWY_INLINE void sum_columns(const CachedChunk& chunk, const ChunkQuery* queries, size_t begin,
+                            size_t end, const float* weights) {
+  const size_t lanes = hn::Lanes(FloatTag()), n = chunk.value_dim;
+  size_t column = 0;
+  for (; column + 4 * lanes <= n; column += 4 * lanes)
+    sum_values<Q, 4, T>(chunk, queries, begin, end, weights, column);
+  for (; column + lanes <= n; column += lanes)
+    sum_values<Q, 1, T>(chunk, queries, begin, end, weights, column);
+  for (; column < n; ++column)
+    for (size_t q = 0; q < Q; ++q) {
+      float sum = 0;
+      for (size_t j = begin; j < end; ++j)
+        sum += weights[q * kAttentionChunk + j] *
+               load_one(static_cast<const T*>(chunk.values) + j * n + column);
+      queries[q].part[column] = sum;
+    }
+}
+
 template <size_t Q, class T>
 void attend_queries(const CachedChunk& chunk, const ChunkQuery* queries) {
-  const size_t lanes = hn::Lanes(FloatTag()), n = chunk.value_dim;
   size_t begin = queries[0].begin, end = queries[0].end;
   for (size_t q = 1; q < Q; ++q) {
     begin = std::min(begin, queries[q].begin);
@@ -138,20 +168,11 @@ void attend_queries(const CachedChunk& chunk, const ChunkQuery* queries) {
   HWY_ALIGN float scores[Q * kAttentionChunk];
   score<Q, T>(chunk, queries, begin / PagedCache::kTile * PagedCache::kTile,
               (end + PagedCache::kTile - 1) / PagedCache::kTile * PagedCache::kTile, scores);
-  for (size_t q = 0; q < Q; ++q) weigh(queries[q], n, scores + q * kAttentionChunk);
-  size_t column = 0;
-  for (; column + 4 * lanes <= n; column += 4 * lanes)
-    sum_values<Q, 4, T>(chunk, queries, begin, end, scores, column);
-  for (; column + lanes <= n; column += lanes)
-    sum_values<Q, 1, T>(chunk, queries, begin, end, scores, column);
-  for (; column < n; ++column)
-    for (size_t q = 0; q < Q; ++q) {
-      float sum = 0;
-      for (size_t j = begin; j < end; ++j)
-        sum += scores[q * kAttentionChunk + j] *
-               load_one(static_cast<const T*>(chunk.values) + j * n + column);
-      queries[q].part[column] = sum;
-    }
+  for (size_t q = 0; q < Q; ++q) weigh(queries[q], chunk.value_dim, scores + q * kAttentionChunk);
+  if constexpr (std::is_same_v<T, Q8>)
+    sum_values_q8<Q>(chunk, queries, begin, end, scores);
+  else
+    sum_columns<Q, T>(chunk, queries, begin, end, scores);
 }
 
 template <class T>
@@ -167,8 +188,9 @@ void attend_type(CachedChunk chunk, const ChunkQuery* queries, size_t count) {
 }
 
 void attend(const CachedChunk& chunk, const ChunkQuery* queries, size_t count) {
-  if (chunk.dtype == DType::f16) return attend_type<f16>(chunk, queries, count);
-  if (chunk.dtype == DType::bf16) return attend_type<bf16>(chunk, queries, count);
+  if (chunk.type == BlockType::f16) return attend_type<f16>(chunk, queries, count);
+  if (chunk.type == BlockType::bf16) return attend_type<bf16>(chunk, queries, count);
+  if (chunk.type == BlockType::q8_0) return attend_type<Q8>(chunk, queries, count);
   attend_type<float>(chunk, queries, count);
 }
 
@@ -230,15 +252,18 @@ void store_value_as(const float* value, size_t n, size_t slot, T* values) {
   for (; i < n; ++i) store_one(value[i], to + i);
 }
 
-void key_of_any(const float* key, size_t n, size_t slot, DType dtype, void* keys) {
-  if (dtype == DType::f16) return store_key_as(key, n, slot, static_cast<f16*>(keys));
-  if (dtype == DType::bf16) return store_key_as(key, n, slot, static_cast<bf16*>(keys));
+void key_of_any(const float* key, size_t n, size_t slot, BlockType type, void* keys) {
+  if (type == BlockType::f16) return store_key_as(key, n, slot, static_cast<f16*>(keys));
+  if (type == BlockType::bf16) return store_key_as(key, n, slot, static_cast<bf16*>(keys));
+  if (type == BlockType::q8_0) return store_key_q8(key, n, slot, static_cast<std::byte*>(keys));
   store_key_as(key, n, slot, static_cast<float*>(keys));
 }
 
-void value_of_any(const float* value, size_t n, size_t slot, DType dtype, void* values) {
-  if (dtype == DType::f16) return store_value_as(value, n, slot, static_cast<f16*>(values));
-  if (dtype == DType::bf16) return store_value_as(value, n, slot, static_cast<bf16*>(values));
+void value_of_any(const float* value, size_t n, size_t slot, BlockType type, void* values) {
+  if (type == BlockType::f16) return store_value_as(value, n, slot, static_cast<f16*>(values));
+  if (type == BlockType::bf16) return store_value_as(value, n, slot, static_cast<bf16*>(values));
+  if (type == BlockType::q8_0)
+    return store_value_q8(value, n, slot, static_cast<std::byte*>(values));
   store_value_as(value, n, slot, static_cast<float*>(values));
 }
 
@@ -278,12 +303,12 @@ void add_angles(const float* coarse, const float* fine, size_t dim, float* turn)
   }
 }
 
-void store_key(const float* key, size_t head_dim, size_t slot, DType dtype, void* keys) {
-  HWY_DYNAMIC_DISPATCH(key_of_any)(key, head_dim, slot, dtype, keys);
+void store_key(const float* key, size_t head_dim, size_t slot, BlockType type, void* keys) {
+  HWY_DYNAMIC_DISPATCH(key_of_any)(key, head_dim, slot, type, keys);
 }
 
-void store_value(const float* value, size_t value_dim, size_t slot, DType dtype, void* values) {
-  HWY_DYNAMIC_DISPATCH(value_of_any)(value, value_dim, slot, dtype, values);
+void store_value(const float* value, size_t value_dim, size_t slot, BlockType type, void* values) {
+  HWY_DYNAMIC_DISPATCH(value_of_any)(value, value_dim, slot, type, values);
 }
 
 }  // namespace cairn

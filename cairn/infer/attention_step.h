@@ -13,7 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cairn/tensor/dtype.h"
+#include "cairn/tensor/block_type.h"
 
 namespace cairn {
 
@@ -37,9 +37,9 @@ struct ChunkQuery {
 
 // The keys and values of one key head in one chunk.
 struct CachedChunk {
-  DType dtype = DType::f16;
+  BlockType type = BlockType::f16;
   const void* keys = nullptr;    // [4][head_dim][16]
-  const void* values = nullptr;  // [64][value_dim]
+  const void* values = nullptr;  // [64][value_dim]; both in blocks for q8_0
   size_t head_dim = 0;
   size_t value_dim = 0;
   // Those of the chunk that will be read next, asked for meanwhile: tiles are too short for the
@@ -62,7 +62,9 @@ void rotate_head(const float* turn, size_t dim, float* x);
 void add_angles(const float* coarse, const float* fine, size_t dim, float* turn);
 
 // Stores a key [head_dim] at position slot < 256 of a page's tiles, a value [value_dim] likewise.
-void store_key(const float* key, size_t head_dim, size_t slot, DType dtype, void* keys);
-void store_value(const float* value, size_t value_dim, size_t slot, DType dtype, void* values);
+// As q8_0 every 32 dimensions become d * q, where d is max |x| / 127 as a half and q the nearest
+// integer to x / d; what is not finite makes them NaN.
+void store_key(const float* key, size_t head_dim, size_t slot, BlockType type, void* keys);
+void store_value(const float* value, size_t value_dim, size_t slot, BlockType type, void* values);
 
 }  // namespace cairn

@@ -25,10 +25,9 @@ size_t DecodeProgram::Walk::first_key(const Layer& layer, size_t position) const
 CachedChunk DecodeProgram::Walk::chunk_at(const Layer& layer, size_t kv_head, size_t chunk) const {
   const PagedCache& cache = *pass_.cache;
   const size_t position = chunk * kAttentionChunk, slot = position % PagedCache::kPage;
-  const size_t size = dtype_size(cache.shape().dtype);
-  return {cache.shape().dtype,
-          cache.keys(layer.cache_layer, kv_head, position) + slot * geometry_.head_dim * size,
-          cache.values(layer.cache_layer, kv_head, position) + slot * geometry_.value_dim * size,
+  return {cache.shape().type,
+          cache.keys(layer.cache_layer, kv_head, position) + slot * cache.key_bytes(),
+          cache.values(layer.cache_layer, kv_head, position) + slot * cache.value_bytes(),
           geometry_.head_dim, geometry_.value_dim};
 }
 
@@ -66,9 +65,9 @@ void DecodeProgram::Walk::append_token(const Layer& layer, size_t kv_head, size_
   if (plain.qk_norm) normalize_head(layer.k_gain, plain.norm_eps, row);
   if (plain.rotary != nullptr)
     rotate_head(buffers_.turns[layer.turns][token].data, plain.rotary->dim(), row.data);
-  const DType dtype = pass_.cache->shape().dtype;
-  store_key(row.data, dim, slot, dtype, pass_.cache->keys(layer.cache_layer, kv_head, position));
-  store_value(values + kv_head * geometry_.value_dim, geometry_.value_dim, slot, dtype,
+  const BlockType type = pass_.cache->shape().type;
+  store_key(row.data, dim, slot, type, pass_.cache->keys(layer.cache_layer, kv_head, position));
+  store_value(values + kv_head * geometry_.value_dim, geometry_.value_dim, slot, type,
               pass_.cache->values(layer.cache_layer, kv_head, position));
 }
 

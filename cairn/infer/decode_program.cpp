@@ -87,11 +87,11 @@ void DecodeProgram::compile_layer(const DecoderLayerWeights& weights, size_t ind
                                     tables_.begin());
 }
 
-CacheShape DecodeProgram::cache_shape(DType dtype) const {
+CacheShape DecodeProgram::cache_shape(BlockType type) const {
   const AttentionGeometry& g = attention_[0].geometry();
   CacheShape shape{.kv_heads = g.kv_heads, .head_dim = g.head_dim, .value_dim = g.value_dim};
   for (size_t i = 0; i < layers_.size(); ++i) shape.layers += is_plain(i) ? 1 : 0;
-  shape.dtype = dtype;
+  shape.type = type;
   return shape;
 }
 

@@ -59,7 +59,7 @@ class DecodeProgram {
   // Whether the program takes the attention of a layer itself.
   bool is_plain(size_t layer) const { return layers_[layer].plain.has_value(); }
   // What a PagedCache of such layers must hold.
-  CacheShape cache_shape(DType dtype) const;
+  CacheShape cache_shape(BlockType type) const;
   const DecodePlan& plan() const { return plan_; }
 
   // Throws Error (data) that names position and layer when the activations are not finite; the

@@ -23,6 +23,16 @@ size_t checked_context(const ModelConfig& config, size_t wanted) {
                .found = std::to_string(wanted)});
 }
 
+DType room_cache_type(std::optional<BlockType> wanted) {
+  const std::optional<DType> dtype = block_type_info(wanted.value_or(BlockType::f32)).dtype;
+  if (dtype == DType::f32 || dtype == DType::bf16) return *dtype;
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "preparing to decode",
+               .subject = "type of keys and values",
+               .expected = "f32 or bf16, as this attention mechanism keeps its own",
+               .found = std::string(block_type_name(*wanted))});
+}
+
 }  // namespace
 
 struct Engine::Implementation {
@@ -30,20 +40,26 @@ struct Engine::Implementation {
       : context(checked_context(weights.config, options.context)),
         cache(options.cache),
         program(weights, options.weights, context, team, options.walkers),
-        logits(program.config().vocab_size) {}
+        logits(program.config().vocab_size) {
+    for (size_t i = 0; i < config().layers; ++i)
+      if (!program.is_plain(i)) room_cache = room_cache_type(cache);
+    PagedCache(program.cache_shape(cache.value_or(BlockType::f16)));  // refuses what it cannot hold
+  }
 
   const ModelConfig& config() const { return program.config(); }
   void check(const Session::Implementation& session, std::span<const int32_t> tokens) const;
 
   size_t context;
-  std::optional<DType> cache;
+  std::optional<BlockType> cache;
+  DType room_cache = DType::f32;  // of mechanisms with a cache of their own
   DecodeProgram program;
   std::vector<float> logits;  // of the last call
 };
 
 struct Session::Implementation {
   Implementation(Engine::Implementation* the_engine)  // NOLINT: internal
-      : engine(the_engine), cache(engine->program.cache_shape(engine->cache.value_or(DType::f16))) {
+      : engine(the_engine),
+        cache(engine->program.cache_shape(engine->cache.value_or(BlockType::f16))) {
     tokens.reserve(engine->context);
   }
 
@@ -210,11 +226,10 @@ Session Engine::start() {
   const DecodeProgram& program = implementation_->program;
   auto session = std::make_unique<Session::Implementation>(implementation_.get());
   for (size_t i = 0; i < program.config().layers; ++i)
-    session->rooms.push_back(
-        program.is_plain(i)
-            ? nullptr
-            : program.attention(i).make_cache(implementation_->context,
-                                              implementation_->cache.value_or(DType::f32)));
+    session->rooms.push_back(program.is_plain(i)
+                                 ? nullptr
+                                 : program.attention(i).make_cache(implementation_->context,
+                                                                   implementation_->room_cache));
   return Session(std::move(session));
 }
 

@@ -34,9 +34,9 @@ class Engine;
 
 struct EngineOptions {
   std::optional<BlockType> weights;  // what matrices become in memory; empty: as they are stored
-  // Of keys and values: f32, f16 or bf16 (mechanisms with a cache of their own: f32 or bf16).
+  // Of keys and values: f32, f16, bf16 or q8_0 (mechanisms with a cache of their own: f32 or bf16).
   // Empty: f16, and f32 where the mechanism has its own.
-  std::optional<DType> cache;
+  std::optional<BlockType> cache;
   size_t context = 0;  // tokens a session may hold; 0: usual_context() of the model
   Walkers walkers = Walkers::automatic;
 };
@@ -90,7 +90,8 @@ class Session {
 class Engine {
  public:
   // Compiles `weights` for the team, which must outlive it; nothing else of them is kept. Throws
-  // what DecodePlan throws, and Error (usage) on a context beyond the model's.
+  // what DecodePlan throws, and Error (usage) on a context beyond the model's or a cache that a
+  // layer cannot have.
   Engine(const DecoderWeights& weights, ThreadTeam& team, const EngineOptions& options = {});
   Engine(const Model& model, ThreadTeam& team, const EngineOptions& options = {})
       : Engine(decoder_weights(model), team, options) {}

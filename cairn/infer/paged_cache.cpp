@@ -9,16 +9,35 @@
 
 namespace cairn {
 
-PagedCache::PagedCache(const CacheShape& shape) : shape_(shape) {
-  if (shape.dtype != DType::f32 && shape.dtype != DType::f16 && shape.dtype != DType::bf16)
+namespace {
+
+size_t row_bytes(BlockType type, size_t dim) {
+  const std::string name(block_type_name(type));
+  if (type != BlockType::f32 && type != BlockType::f16 && type != BlockType::bf16 &&
+      type != BlockType::q8_0)
     throw Error({.kind = ErrorKind::usage,
                  .doing = "making an attention cache",
                  .subject = "type",
-                 .expected = "f32, f16 or bf16",
-                 .found = std::string(dtype_name(shape.dtype))});
-  const size_t row = kPage * dtype_size(shape.dtype);
-  keys_bytes_ = align_up(row * shape.head_dim, kAlignment);
-  head_bytes_ = keys_bytes_ + align_up(row * shape.value_dim, kAlignment);
+                 .expected = "f32, f16, bf16 or q8_0",
+                 .found = name});
+  if (const size_t block = block_type_info(type).block_size; dim % block != 0)
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "making an attention cache",
+                 .subject = "keys and values as " + name,
+                 .expected = fmt::format("heads of a multiple of {} dimensions", block),
+                 .found = std::to_string(dim),
+                 .hint = "keep keys and values in f16"});
+  return block_row_bytes(type, dim);
+}
+
+}  // namespace
+
+PagedCache::PagedCache(const CacheShape& shape)
+    : shape_(shape),
+      key_bytes_(row_bytes(shape.type, shape.head_dim)),
+      value_bytes_(row_bytes(shape.type, shape.value_dim)) {
+  keys_bytes_ = align_up(kPage * key_bytes_, kAlignment);
+  head_bytes_ = keys_bytes_ + align_up(kPage * value_bytes_, kAlignment);
   page_bytes_ = shape.layers * shape.kv_heads * head_bytes_;
 }
 
@@ -32,7 +51,7 @@ void PagedCache::prepare(size_t begin, size_t end) {
     throw Error({.doing = "making room in an attention cache",
                  .expected = fmt::format("{} bytes for {} positions", fresh * page_bytes_, end),
                  .found = fmt::format("{} bytes available", free),
-                 .hint = "shorten the text, or keep keys and values in f16"});
+                 .hint = "shorten the text, or keep keys and values in f16 or q8_0"});
   for (size_t i = begin / kPage; i < std::min(wanted, pages_.size()); ++i) {
     if (pages_[i].use_count() == 1) continue;
     auto copy = std::make_shared<AlignedBuffer>(page_bytes_);

@@ -5,7 +5,10 @@
 //
 // Within a page a key head has its keys in tiles of 16 positions, [16][head_dim][16], so that one
 // vector register holds the same dimension of 16 positions and scores need no horizontal sums, and
-// its values row by row, [256][value_dim]. Elements are f32, f16 or bf16.
+// its values row by row, [256][value_dim]. Elements are f32, f16, bf16, or 8 bits under one half
+// for 32 dimensions of a position (q8_0), halves in front:
+//   keys    [16][head_dim / 32] of halves [16] and int8 [32][16]
+//   values  [4][value_dim / 32] of halves [64] and int8 [64][32]
 #pragma once
 
 #include <cstddef>
@@ -13,7 +16,7 @@
 #include <vector>
 
 #include "cairn/base/memory.h"
-#include "cairn/tensor/dtype.h"
+#include "cairn/tensor/block_type.h"
 
 namespace cairn {
 
@@ -22,7 +25,7 @@ struct CacheShape {
   size_t kv_heads = 0;
   size_t head_dim = 0;
   size_t value_dim = 0;
-  DType dtype = DType::f16;
+  BlockType type = BlockType::f16;
 };
 
 class PagedCache {
@@ -30,7 +33,7 @@ class PagedCache {
   static constexpr size_t kPage = 256;  // positions
   static constexpr size_t kTile = 16;   // positions that lie side by side
 
-  // Throws Error (usage) when the type is none of the three.
+  // Throws Error (usage) when the type is none of the four, or q8_0 and a head no multiple of 32.
   explicit PagedCache(const CacheShape& shape);
   // An independent text that continues from here; pages are shared until written.
   PagedCache(const PagedCache& other) = default;
@@ -43,6 +46,10 @@ class PagedCache {
   size_t page_bytes() const { return page_bytes_; }
   // Positions that there is memory for.
   size_t capacity() const { return pages_.size() * kPage; }
+
+  // Bytes that a position takes of a head's keys and of its values.
+  size_t key_bytes() const { return key_bytes_; }
+  size_t value_bytes() const { return value_bytes_; }
 
   // Memory for positions [begin, end), all of it this text's own. Throws Error (failed) when there
   // is not enough; what was stored stays. Allocates only for pages that are new or shared.
@@ -63,6 +70,7 @@ class PagedCache {
   }
 
   CacheShape shape_;
+  size_t key_bytes_ = 0, value_bytes_ = 0;
   size_t keys_bytes_ = 0;  // of one head in one page
   size_t head_bytes_ = 0;
   size_t page_bytes_ = 0;

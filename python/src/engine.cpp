@@ -35,6 +35,16 @@ DType dtype_of_word(const std::string& word, const char* argument) {
                .found = "\"" + word + "\""});
 }
 
+BlockType cache_type_of_word(const std::string& word) {
+  for (const BlockType type : {BlockType::f32, BlockType::f16, BlockType::bf16, BlockType::q8_0})
+    if (word == block_type_name(type)) return type;
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "opening a model",
+               .subject = "cache",
+               .expected = "\"f32\", \"f16\", \"bf16\" or \"q8_0\"",
+               .found = "\"" + word + "\""});
+}
+
 // A str or os.PathLike.
 std::string path_text(nb::handle path) {
   const nb::object text = nb::steal(PyOS_FSPath(path.ptr()));
@@ -305,7 +315,7 @@ void bind_model(nb::module_& module) {
             const std::string text = path_text(path);
             const EngineOptions options{
                 .weights = block_type_of(dtype_of_word(precision, "precision")),
-                .cache = dtype_of_word(cache, "cache"),
+                .cache = cache_type_of_word(cache),
                 .context = context};
             std::recursive_mutex none;
             const Working working(none);
@@ -313,8 +323,11 @@ void bind_model(nb::module_& module) {
           },
           "folder"_a, "threads"_a = 0, "precision"_a = "f32", "cache"_a = "f32", "context"_a = 0,
           "folder: with config.json and model.safetensors; tokenizer.json only for text.\n"
-          "threads: 0 takes what the machine allows. precision, cache: of weights and of keys and\n"
-          "values in memory, f32 or bf16. context: most tokens of a text, 0 as the model says.")
+          "threads: 0 takes what the machine allows. precision: of weights, f32 or bf16. cache: "
+          "of\n"
+          "keys and values, f32, f16, bf16 or q8_0. context: most tokens of a text, 0 as the "
+          "model\n"
+          "says.")
       .def_prop_ro("tokenizer", &PythonModel::need_tokenizer, nb::rv_policy::reference_internal)
       .def_prop_ro("vocab_size", [](const PythonModel& m) { return m.engine.config().vocab_size; })
       .def_prop_ro("context", [](const PythonModel& m) { return m.engine.context(); })

@@ -52,16 +52,16 @@ namespace cairn {
 namespace {
 
 TEST(Decoding, TheSteadyLoopAllocatesNothing) {
-  for (const DType dtype : {DType::f32, DType::bf16}) {
+  for (const BlockType type : {BlockType::f32, BlockType::bf16}) {
     ModelConfig config = small_config();
-    if (dtype == DType::bf16) {
+    if (type == BlockType::bf16) {
       config.architecture = "granitemoe";
       config.experts = 8;
       config.experts_per_token = 2;
     }
     Model model = random_model(config);
     ThreadTeam team(2, true);
-    Engine engine(model, team, {.weights = block_type_of(dtype), .cache = dtype});
+    Engine engine(model, team, {.weights = type, .cache = type});
     Session session = engine.start();
     Sampler sampler({.top_k = 50, .top_p = 0.9, .min_p = 0.01, .repetition_penalty = 1.1},
                     model.config().vocab_size);
@@ -70,7 +70,7 @@ TEST(Decoding, TheSteadyLoopAllocatesNothing) {
     const size_t before = allocations;
     EXPECT_GT(before, 0U);
     for (int i = 0; i < 100; ++i) logits = session.append(sampler.sample(logits, session.tokens()));
-    EXPECT_EQ(allocations - before, 0U) << dtype_name(dtype);
+    EXPECT_EQ(allocations - before, 0U) << block_type_name(type);
   }
 }
 

@@ -17,40 +17,56 @@ namespace {
 // One key head over `length` positions, random, and what one query at the end attends to.
 struct Case {
   size_t head_dim, value_dim, length;
-  DType dtype;
+  BlockType type;
   std::vector<float> keys, values, query;
   PagedCache cache;
 
-  Case(size_t k, size_t v, size_t n, DType type)
+  Case(size_t k, size_t v, size_t n, BlockType the_type)
       : head_dim(k),
         value_dim(v),
         length(n),
-        dtype(type),
+        type(the_type),
         keys(n * k),
         values(n * v),
         query(k),
-        cache({.layers = 2, .kv_heads = 2, .head_dim = k, .value_dim = v, .dtype = type}) {
+        cache({.layers = 2, .kv_heads = 2, .head_dim = k, .value_dim = v, .type = the_type}) {
     const RandomStream stream(7, "attention step");
-    for (size_t i = 0; i < keys.size(); ++i) keys[i] = rounded(stream.normal(i));
-    for (size_t i = 0; i < values.size(); ++i) values[i] = rounded(stream.normal(i, 1));
+    for (size_t i = 0; i < keys.size(); ++i) keys[i] = static_cast<float>(stream.normal(i));
+    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(stream.normal(i, 1));
     for (size_t i = 0; i < k; ++i) query[i] = static_cast<float>(stream.normal(i, 2));
     cache.prepare(0, n);
+    if (type != BlockType::q8_0) round_all();
     for (size_t p = 0; p < n; ++p) {
       store_key(&keys[p * k], k, p % PagedCache::kPage, type, cache.keys(1, 1, p));
       store_value(&values[p * v], v, p % PagedCache::kPage, type, cache.values(1, 1, p));
     }
+    round_all();
   }
 
-  float rounded(double value) const {
-    const auto f = static_cast<float>(value);
-    if (dtype == DType::f16) return f16::from_float(f).to_float();
-    return dtype == DType::bf16 ? bf16::from_float(f).to_float() : f;
+  void round_all() {
+    round(keys);
+    round(values);
+  }
+
+  // To what the cache holds of them.
+  void round(std::vector<float>& row) const {
+    for (size_t i = 0; i < row.size() && type == BlockType::q8_0; i += 32) {
+      float largest = 0;
+      for (size_t j = 0; j < 32; ++j) largest = std::max(largest, std::abs(row[i + j]));
+      const float d = f16::from_float(largest / 127).to_float(), factor = d > 0 ? 1 / d : 0;
+      for (size_t j = 0; j < 32; ++j) row[i + j] = d * std::nearbyint(row[i + j] * factor);
+    }
+    for (float& f : row) {
+      if (type == BlockType::f16) f = f16::from_float(f).to_float();
+      if (type == BlockType::bf16) f = bf16::from_float(f).to_float();
+    }
   }
 
   CachedChunk chunk(size_t c) const {
-    const size_t slot = c * kAttentionChunk % PagedCache::kPage, size = dtype_size(dtype);
-    return {dtype, cache.keys(1, 1, c * kAttentionChunk) + slot * head_dim * size,
-            cache.values(1, 1, c * kAttentionChunk) + slot * value_dim * size, head_dim, value_dim};
+    const size_t slot = c * kAttentionChunk % PagedCache::kPage;
+    return {type, cache.keys(1, 1, c * kAttentionChunk) + slot * cache.key_bytes(),
+            cache.values(1, 1, c * kAttentionChunk) + slot * cache.value_bytes(), head_dim,
+            value_dim};
   }
 
   // `copies` equal queries over positions [first, length), all of them in one call a chunk.
@@ -94,40 +110,71 @@ struct Case {
 
 TEST(AttentionStep, IsSoftmaxAtAnySizeTypeAndTarget) {
   for_each_target([](const char* target) {
-    for (const DType dtype : {DType::f32, DType::f16, DType::bf16})
-      for (const auto& [k, v, n] : std::vector<std::array<size_t, 3>>{
-               {1, 1, 1}, {7, 5, 63}, {64, 64, 64}, {64, 64, 65}, {80, 48, 300}, {128, 33, 520}})
+    const std::vector<std::array<size_t, 3>> any = {{1, 1, 1},    {7, 5, 63},    {64, 64, 64},
+                                                    {64, 64, 65}, {80, 48, 300}, {128, 33, 520}};
+    const std::vector<std::array<size_t, 3>> blocks = {
+        {32, 32, 1}, {32, 64, 63}, {64, 64, 65}, {96, 32, 300}, {128, 160, 520}};
+    for (const BlockType type : {BlockType::f32, BlockType::f16, BlockType::bf16, BlockType::q8_0})
+      for (const auto& [k, v, n] : type == BlockType::q8_0 ? blocks : any)
         for (const size_t first : {size_t{0}, n / 2}) {
-          const Case example(k, v, n, dtype);
+          const Case example(k, v, n, type);
           const std::vector<float> found = example.attend(first, 1);
           const std::vector<double> expected = example.expected(first);
           for (size_t i = 0; i < v; ++i)
-            ASSERT_NEAR(found[i], expected[i], 2e-5)
-                << target << " " << dtype_name(dtype) << " " << k << " " << n << " from " << first;
+            ASSERT_NEAR(found[i], expected[i], 2e-5) << target << " " << block_type_name(type)
+                                                     << " " << k << " " << n << " from " << first;
         }
   });
 }
 
 TEST(AttentionStep, AQueryHasTheSameBitsInAnyCompany) {
   for_each_target([](const char* target) {
-    for (const size_t v : {5, 64}) {
-      const Case example(24, v, 150, DType::f16);
+    for (const auto& [k, v, type] :
+         {std::tuple(24, 5, BlockType::f16), {24, 64, BlockType::f16}, {64, 32, BlockType::q8_0}}) {
+      const Case example(k, v, 150, type);
       const std::vector<float> alone = example.attend(3, 1);
       for (const size_t copies : {2, 3, 4, 5, 7, 24})
-        EXPECT_EQ(example.attend(3, copies), alone) << target << " " << copies;
+        EXPECT_EQ(example.attend(3, copies), alone)
+            << target << " " << block_type_name(type) << " " << copies;
     }
   });
 }
 
 TEST(AttentionStep, KeysBehindTheQueryDoNotCount) {
-  Case example(16, 16, 40, DType::bf16);
-  const std::vector<float> before = example.attend(0, 1);
-  const std::vector<float> far(16, 1e30F);
-  for (size_t p = 40; p < 64; ++p) {
-    store_key(far.data(), 16, p, example.dtype, example.cache.keys(1, 1, p));
-    store_value(far.data(), 16, p, example.dtype, example.cache.values(1, 1, p));
+  for (const BlockType type : {BlockType::bf16, BlockType::q8_0}) {
+    Case example(32, 32, 40, type);
+    const std::vector<float> before = example.attend(0, 1);
+    const std::vector<float> far(32, std::numeric_limits<float>::infinity());
+    for (size_t p = 40; p < 64; ++p) {
+      store_key(far.data(), 32, p, type, example.cache.keys(1, 1, p));
+      store_value(far.data(), 32, p, type, example.cache.values(1, 1, p));
+    }
+    EXPECT_EQ(example.attend(0, 1), before);
   }
-  EXPECT_EQ(example.attend(0, 1), before);
+}
+
+TEST(AttentionStep, EightBitsTakeZerosTinyAndHugeNumbersAndShowWhatIsNotFinite) {
+  for_each_target([](const char* target) {
+    const float infinity = std::numeric_limits<float>::infinity();
+    for (const auto& [number, error] :
+         {std::pair(0.0F, 0.0F), {1e-7F, 1e-7F}, {3e-5F, 1e-6F}, {6e6F, 6e4F}}) {
+      Case example(32, 32, 1, BlockType::q8_0);
+      std::vector<float> value(32, number);
+      value[3] = -number / 3;
+      store_value(value.data(), 32, 0, example.type, example.cache.values(1, 1, 0));
+      const std::vector<float> found = example.attend(0, 1);
+      for (size_t i = 0; i < 32; ++i) EXPECT_NEAR(found[i], value[i], error) << target;
+    }
+    for (const float bad : {infinity, -infinity, std::nanf("")}) {
+      Case example(32, 32, 2, BlockType::q8_0);
+      std::vector<float> row(32, 1.0F);
+      row[30] = bad;
+      store_key(row.data(), 32, 1, example.type, example.cache.keys(1, 1, 1));
+      EXPECT_TRUE(std::isnan(example.attend(0, 1)[0])) << target;
+      store_value(row.data(), 32, 0, example.type, example.cache.values(1, 1, 0));
+      EXPECT_TRUE(std::isnan(example.attend(0, 1)[0])) << target;
+    }
+  });
 }
 
 TEST(AttentionStep, RotationTurnsPairsByTheAngle) {
@@ -154,26 +201,26 @@ TEST(AttentionStep, RotationTurnsPairsByTheAngle) {
 
 TEST(PagedCache, GrowsByPagesAndForksShareUntilTheyWrite) {
   PagedCache cache(
-      {.layers = 1, .kv_heads = 1, .head_dim = 4, .value_dim = 4, .dtype = DType::f32});
+      {.layers = 1, .kv_heads = 1, .head_dim = 4, .value_dim = 4, .type = BlockType::f32});
   cache.prepare(0, 1);
   EXPECT_EQ(cache.capacity(), PagedCache::kPage);
   cache.prepare(255, 257);
   EXPECT_EQ(cache.capacity(), 2 * PagedCache::kPage);
   const std::vector<float> one(4, 1), two(4, 2);
   for (const size_t p : {3, 256})
-    store_value(one.data(), 4, p % PagedCache::kPage, DType::f32, cache.values(0, 0, p));
+    store_value(one.data(), 4, p % PagedCache::kPage, BlockType::f32, cache.values(0, 0, p));
   PagedCache fork = cache;
   EXPECT_EQ(fork.values(0, 0, 3), cache.values(0, 0, 3));
   fork.prepare(256, 258);
   EXPECT_EQ(fork.values(0, 0, 3), cache.values(0, 0, 3));
   ASSERT_NE(fork.values(0, 0, 256), cache.values(0, 0, 256));
-  store_value(two.data(), 4, 0, DType::f32, fork.values(0, 0, 256));
+  store_value(two.data(), 4, 0, BlockType::f32, fork.values(0, 0, 256));
   EXPECT_EQ(reinterpret_cast<const float*>(cache.values(0, 0, 256))[0], 1);
   EXPECT_EQ(reinterpret_cast<const float*>(fork.values(0, 0, 256))[0], 2);
 }
 
 TEST(PagedCache, RefusesAnotherTypeAndMoreThanThereIsMemory) {
-  EXPECT_THROW(PagedCache({.layers = 1, .dtype = DType::i8}), Error);
+  EXPECT_THROW(PagedCache({.layers = 1, .type = BlockType::i8}), Error);
   PagedCache huge({.layers = 64, .kv_heads = 1024, .head_dim = 4096, .value_dim = 4096});
   EXPECT_THROW(huge.prepare(0, size_t{1} << 30), Error);
   EXPECT_EQ(huge.capacity(), 0U);

@@ -261,7 +261,7 @@ class ConvertFamily : public testing::TestWithParam<const char*> {
     std::memcpy(tokens.data(), stored("tokens").data(), 4 * tokens.size());
     ThreadTeam team(1);
     Engine engine(open_decoder_weights(model), team,
-                  {.cache = DType::f32, .context = tokens.size()});
+                  {.cache = BlockType::f32, .context = tokens.size()});
     const size_t vocab = engine.config().vocab_size;
     std::vector<float> logits(tokens.size() * vocab), expected(logits.size());
     std::memcpy(expected.data(), stored("logits").data(), 4 * expected.size());

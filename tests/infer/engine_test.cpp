@@ -30,7 +30,7 @@ ModelConfig mixture_config() {
   return config;
 }
 
-constexpr EngineOptions kExact = {.cache = DType::f32};  // nothing is rounded below f32
+constexpr EngineOptions kExact = {.cache = BlockType::f32};  // nothing is rounded below f32
 
 std::vector<float> copy(View1<const float> values) {
   return {values.begin(), values.end()};
@@ -60,7 +60,7 @@ TEST_P(EngineGolden, LogitsAreThoseOfTransformers) {
   const auto tokens = stored<int32_t>(archive, "tokens");
   const auto expected = stored<float>(archive, "logits");
   ThreadTeam team(2, true);
-  Engine engine(load_model(folder), team, {.cache = DType::f32, .context = tokens.size()});
+  Engine engine(load_model(folder), team, {.cache = BlockType::f32, .context = tokens.size()});
   EXPECT_LE(largest_difference(all_logits(engine, tokens), expected), 1e-4);
   Session session = engine.start();
   const size_t vocab = engine.config().vocab_size;
@@ -266,14 +266,16 @@ TEST(Engine, ATokenReadsTheExpertsItChoosesAndNoOthers) {
 }
 
 TEST(Engine, AnySplitOfATextGivesTheSameBits) {
-  for (const std::optional<BlockType> type : {std::optional<BlockType>(), {BlockType::q8_0}}) {
+  for (const EngineOptions& how : {EngineOptions(), EngineOptions{.weights = BlockType::q8_0},
+                                   EngineOptions{.cache = BlockType::q8_0}}) {
     ModelConfig config = wide_config(64);
+    config.head_dim = 32;
     config.attention.values["window"] = int64_t{150};
     config.local_attention = {"softmax", {{"window", int64_t{70}}, {"rope_theta", 500.0}}};
     config.local_layers = {1, 0};
     const Model model = random_model(config);
     ThreadTeam team(2, true);
-    Engine engine(model, team, {.weights = type});
+    Engine engine(model, team, how);
     const auto tokens = random_tokens(300, model.config().vocab_size);
     Session whole = engine.start();
     const auto expected = copy(whole.append(tokens));
@@ -323,21 +325,25 @@ TEST(Engine, ALongTextHasTheSameBitsForAnySplitAndThreads) {
 }
 
 TEST(Engine, GivesTheSameBitsForAnyNumberOfThreads) {
-  Model model = random_model(small_config());
+  ModelConfig config = small_config();
+  config.head_dim = 32;
+  Model model = random_model(config);
   const auto tokens = random_tokens(150, model.config().vocab_size);
-  std::vector<float> expected;
-  for (const int threads : {1, 2, 3, 4}) {
-    ThreadTeam team(threads, true);
-    Engine engine(model, team);
-    auto logits = all_logits(engine, std::span(tokens).first(40));
-    Session session = engine.start();
-    session.append(std::span(tokens).first(140));
-    for (size_t t = 140; t < tokens.size(); ++t) {
-      const auto row = copy(session.append(tokens[t]));
-      logits.insert(logits.end(), row.begin(), row.end());
+  for (const BlockType cache : {BlockType::f16, BlockType::q8_0}) {
+    std::vector<float> expected;
+    for (const int threads : {1, 2, 3, 4}) {
+      ThreadTeam team(threads, true);
+      Engine engine(model, team, {.cache = cache});
+      auto logits = all_logits(engine, std::span(tokens).first(40));
+      Session session = engine.start();
+      session.append(std::span(tokens).first(140));
+      for (size_t t = 140; t < tokens.size(); ++t) {
+        const auto row = copy(session.append(tokens[t]));
+        logits.insert(logits.end(), row.begin(), row.end());
+      }
+      if (expected.empty()) expected = logits;
+      EXPECT_EQ(logits, expected) << threads << " threads, " << block_type_name(cache);
     }
-    if (expected.empty()) expected = logits;
-    EXPECT_EQ(logits, expected) << threads << " threads";
   }
 }
 
@@ -412,17 +418,20 @@ TEST(Engine, ATokenMeetsFiveBarriersALayerAndTwo) {
   EXPECT_LE(engine.barriers(), 5 * model.config().layers + 2);
 }
 
-TEST(Engine, AF16CacheStaysCloseToF32) {
-  Model model = random_model(small_config());
+TEST(Engine, ARoundedCacheStaysCloseToF32) {
+  ModelConfig config = small_config();
+  config.head_dim = 32;
+  Model model = random_model(config);
   ThreadTeam team(1);
   Engine exact(model, team, kExact);
   const auto tokens = random_tokens(70, model.config().vocab_size);
   const auto expected = all_logits(exact, tokens);
-  for (const auto& [dtype, tolerance] : {std::pair(DType::f16, 0.1), {DType::bf16, 0.8}}) {
-    Engine rounded(model, team, {.cache = dtype});
+  for (const auto& [type, tolerance] :
+       {std::pair(BlockType::f16, 0.1), {BlockType::bf16, 0.8}, {BlockType::q8_0, 0.8}}) {
+    Engine rounded(model, team, {.cache = type});
     const double difference = largest_difference(all_logits(rounded, tokens), expected);
     EXPECT_GT(difference, 0);
-    EXPECT_LE(difference, tolerance) << dtype_name(dtype);
+    EXPECT_LE(difference, tolerance) << block_type_name(type);
   }
 }
 
@@ -431,7 +440,28 @@ TEST(Engine, RefusesWeightsThatATypeCannotHold) {
   ThreadTeam team(1);
   EXPECT_THROW(Engine(model, team, {.weights = BlockType::q4_0}), Error);
   EXPECT_THROW(Engine(model, team, {.weights = BlockType::iq4_nl}), Error);
-  EXPECT_THROW(Engine(model, team, {.cache = DType::i8}).start(), Error);
+}
+
+TEST(Engine, RefusesACacheThatALayerCannotHaveByName) {
+  ThreadTeam team(1);
+  const auto refusal = [&](const ModelConfig& config, BlockType type) {
+    try {
+      Engine(random_model(config), team, {.cache = type});
+    } catch (const Error& error) {
+      return error.problem();
+    }
+    return Problem();
+  };
+  EXPECT_EQ(refusal(small_config(), BlockType::i8).found, "i8");
+  const Problem narrow = refusal(small_config(), BlockType::q8_0);
+  EXPECT_EQ(narrow.subject, "keys and values as q8_0");
+  EXPECT_EQ(narrow.found, "16");
+  ModelConfig other = small_config();
+  other.head_dim = 32;
+  EXPECT_EQ(refusal(other, BlockType::q8_0).doing, "");
+  other.attention = {"stick_breaking", {}};
+  EXPECT_EQ(refusal(other, BlockType::q8_0).found, "q8_0");
+  EXPECT_EQ(refusal(other, BlockType::bf16).doing, "");
 }
 
 TEST(Engine, ANumberThatIsNotFiniteIsNamedAndTheEngineGoesOn) {
@@ -460,6 +490,25 @@ TEST(Engine, ANumberThatIsNotFiniteIsNamedAndTheEngineGoesOn) {
     EXPECT_EQ(session.length(), before - 1);
     EXPECT_EQ(copy(session.append(text.back())), expected);
   }
+}
+
+TEST(Session, CutAndForkedInEightBitsItHasTheSameBits) {
+  ModelConfig config = small_config();
+  config.head_dim = 32;
+  const Model model = random_model(config);
+  ThreadTeam team(2, true);
+  Engine engine(model, team, {.cache = BlockType::q8_0});
+  const auto tokens = random_tokens(300, config.vocab_size);
+  Session session = engine.start(), other = engine.start();
+  other.append(std::span(tokens).first(258));
+  const auto expected = copy(other.append(7));
+  session.append(tokens);
+  Session fork = session.fork();
+  session.truncate(258);
+  fork.append(3);
+  EXPECT_EQ(copy(session.append(7)), expected);
+  fork.truncate(258);
+  EXPECT_EQ(copy(fork.append(7)), expected);
 }
 
 TEST(Session, TruncatedItGoesOnAsIfTheRestHadNotBeen) {

@@ -82,7 +82,7 @@ TEST(PathModel, ConvertedFromRotaryPositionsItBeginsAsTheTeacher) {
   Model teacher = random_model(small_config());
   Model student = path_from_rope(teacher, {"path", {{"path_rank", int64_t{8}}}}, 3);
   ThreadTeam team(2, true);
-  Engine one(teacher, team, {.cache = DType::f32}), other(student, team);
+  Engine one(teacher, team, {.cache = BlockType::f32}), other(student, team);
   const auto tokens = random_tokens(200, teacher.config().vocab_size);
   const size_t vocab = teacher.config().vocab_size;
   std::vector<float> expected(tokens.size() * vocab), found(expected.size());
