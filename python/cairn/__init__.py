@@ -1,4 +1,4 @@
-"""Cairn from Python: open a model folder, tokenise, look at logits, generate text.
+"""Cairn from Python: open a model folder or a GGUF file, tokenise, look at logits, generate text.
 
     import cairn
 

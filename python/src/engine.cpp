@@ -16,7 +16,7 @@
 #include "cairn/base/cpu.h"
 #include "cairn/base/error.h"
 #include "cairn/infer/generate.h"
-#include "cairn/text/tokenizer_json.h"
+#include "cairn/infer/text_model.h"
 #include "text_stream.h"
 
 namespace nb = nanobind;
@@ -52,28 +52,29 @@ std::string path_text(nb::handle path) {
   return nb::cast<std::string>(text);
 }
 
-// A model folder with the threads that run it. One call at a time: Python threads queue here, with
-// the interpreter lock released.
+// A model with the threads that run it. One call at a time: Python threads queue here, with the
+// interpreter lock released.
 struct PythonModel {
-  PythonModel(const std::string& folder, int threads, const EngineOptions& options)
-      : team(threads), engine(load_model(folder), team, options) {
-    const Path file = Path(folder) / "tokenizer.json";
-    if (std::filesystem::exists(file))
-      tokenizer = std::make_unique<Tokenizer>(load_tokenizer(file));
+  PythonModel(const std::string& name, int threads, const EngineOptions& options)
+      : path(std::filesystem::absolute(name)),
+        team(threads),
+        engine(open_decoder_weights(path), team, options) {}
+
+  // Read when it is first wanted: a model without one still gives logits.
+  const Tokenizer& need_tokenizer() {
+    const std::lock_guard<std::mutex> lock(tokenizer_mutex);
+    if (!tokenizer) tokenizer.emplace(open_tokenizer(path));
+    return *tokenizer;
   }
 
-  const Tokenizer& need_tokenizer() const {
-    if (tokenizer) return *tokenizer;
-    throw Error({.kind = ErrorKind::data,
-                 .doing = "using the model's tokenizer",
-                 .expected = "tokenizer.json beside the weights",
-                 .found = "no such file"});
-  }
-
+  Path path;
   ThreadTeam team;
   Engine engine;
-  std::unique_ptr<Tokenizer> tokenizer;
   std::recursive_mutex mutex;  // a stream callback may ask the model something
+
+ private:
+  std::optional<Tokenizer> tokenizer;
+  std::mutex tokenizer_mutex;
 };
 
 struct PythonSession {
@@ -307,28 +308,31 @@ void bind_session(nb::module_& module) {
 }
 
 void bind_model(nb::module_& module) {
-  nb::class_<PythonModel>(module, "Model", "A Hugging Face folder opened for generating text.")
+  nb::class_<PythonModel>(module, "Model",
+                          "A Hugging Face folder or a GGUF file, opened for generating text.")
       .def(
           "__init__",
           [](PythonModel* self, nb::handle path, int threads, const std::string& precision,
              const std::string& cache, size_t context) {
             const std::string text = path_text(path);
             const EngineOptions options{
-                .weights = block_type_of(dtype_of_word(precision, "precision")),
+                .weights = precision == "stored"
+                               ? std::nullopt
+                               : block_type_of(dtype_of_word(precision, "precision")),
                 .cache = cache_type_of_word(cache),
                 .context = context};
             std::recursive_mutex none;
             const Working working(none);
             new (self) PythonModel(text, threads, options);
           },
-          "folder"_a, "threads"_a = 0, "precision"_a = "f32", "cache"_a = "f32", "context"_a = 0,
-          "folder: with config.json and model.safetensors; tokenizer.json only for text.\n"
-          "threads: 0 takes what the machine allows. precision: of weights, f32 or bf16. cache: "
-          "of\n"
-          "keys and values, f32, f16, bf16 or q8_0. context: most tokens of a text, 0 as the "
-          "model\n"
-          "says.")
-      .def_prop_ro("tokenizer", &PythonModel::need_tokenizer, nb::rv_policy::reference_internal)
+          "path"_a, "threads"_a = 0, "precision"_a = "f32", "cache"_a = "f32", "context"_a = 0,
+          "path: a GGUF file, or a folder with config.json and model.safetensors.\n"
+          "threads: 0 takes what the machine allows. precision: of weights; f32, bf16 or stored,\n"
+          "as the file has them, which is fast where they are quantised. cache: of keys and\n"
+          "values; f32, f16, bf16 or q8_0. context: most tokens of a text, 0 as the model says.")
+      .def_prop_ro("tokenizer", &PythonModel::need_tokenizer, nb::rv_policy::reference_internal,
+                   "That of the GGUF file, or of the folder: tokenizer.json, spiece.model or\n"
+                   "tokenizer.model. DataError when there is none.")
       .def_prop_ro("vocab_size", [](const PythonModel& m) { return m.engine.config().vocab_size; })
       .def_prop_ro("context", [](const PythonModel& m) { return m.engine.context(); })
       .def_prop_ro("layers", [](const PythonModel& m) { return m.engine.config().layers; })

@@ -1,13 +1,19 @@
 """The Python package: the same numbers and the same errors as the library."""
 
 import gc
+import os
+import pathlib
+import shutil
+import subprocess
 import threading
 
 import cairn
 import numpy as np
 import pytest
-from conftest import GOLDEN, LINES
+from conftest import GOLDEN, LINES, ROOT
 from safetensors.numpy import load_file
+
+CAIRN = pathlib.Path(os.environ.get("CAIRN", ROOT / "build" / "release" / "cairn"))
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +54,45 @@ def test_special_tokens_are_letters_unless_asked_for(model):
     assert model.tokenizer.eos_id == 0
     assert model.tokenizer.bos_id is None
     assert len(model.tokenizer) == model.vocab_size == 320
+
+
+@pytest.fixture(scope="module")
+def gguf(model_folder, tmp_path_factory):
+    file = tmp_path_factory.mktemp("gguf") / "model.gguf"
+    subprocess.run([CAIRN, "convert", model_folder, file, "--to", "gguf", "--json"],
+                   stdout=subprocess.DEVNULL, check=True)
+    return file
+
+
+def test_a_gguf_file_has_its_own_tokenizer(model, gguf):
+    opened = cairn.Model(gguf, threads=1)
+    for text in LINES:
+        ids = opened.tokenizer.encode(text)
+        assert ids == model.tokenizer.encode(text)
+        assert opened.tokenizer.decode(ids) == text
+    assert opened.tokenizer.eos_id == 0
+    made = opened.generate("int main(", max_tokens=12, temperature=0)
+    assert made.tokens == model.generate("int main(", max_tokens=12, temperature=0).tokens
+
+
+def test_weights_stay_as_the_file_has_them(model, gguf, tmp_path):
+    narrow = tmp_path / "bf16.gguf"
+    subprocess.run([CAIRN, "convert", gguf, narrow, "--to", "gguf", "--type", "bf16", "--json"],
+                   stdout=subprocess.DEVNULL, check=True)
+    tokens = model.tokenizer.encode(LINES[3])
+    wide, bf16, stored = (cairn.Model(narrow, threads=1, precision=precision).logits(tokens)
+                          for precision in ("f32", "bf16", "stored"))
+    assert np.array_equal(stored, bf16)
+    assert not np.array_equal(stored, wide)  # activations are rounded too
+
+
+def test_a_folder_without_a_tokenizer_gives_logits_only(model, model_folder, tmp_path):
+    folder = tmp_path / "bare"
+    shutil.copytree(model_folder, folder, ignore=shutil.ignore_patterns("tokenizer*"))
+    bare = cairn.Model(folder, threads=1)
+    assert np.array_equal(bare.logits([1, 2, 3]), model.logits([1, 2, 3]))
+    with pytest.raises(cairn.DataError, match="tokenizer.json"):
+        bare.tokenizer
 
 
 def test_a_session_reads_on_and_forgets(model):
