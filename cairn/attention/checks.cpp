@@ -44,12 +44,13 @@ void check_heads(std::string_view doing, std::string_view argument, const AnyVie
 }
 
 void check_queries_keys_values(std::string_view doing, const AttentionGeometry& g,
-                               const AttentionInputs& inputs) {
+                               const AttentionInputs& inputs, AttentionMask mask) {
   const size_t tokens = inputs.q.tokens;
+  const size_t keys = mask == AttentionMask::cross ? inputs.k.tokens : tokens;
   const DType dtype = inputs.q.dtype;
   check_heads(doing, "q", inputs.q, tokens, g.heads, g.head_dim, dtype);
-  check_heads(doing, "k", inputs.k, tokens, g.kv_heads, g.head_dim, dtype);
-  check_heads(doing, "v", inputs.v, tokens, g.kv_heads, g.value_dim, dtype);
+  check_heads(doing, "k", inputs.k, keys, g.kv_heads, g.head_dim, dtype);
+  check_heads(doing, "v", inputs.v, keys, g.kv_heads, g.value_dim, dtype);
 }
 
 void check_parameters(std::string_view doing, const std::vector<ParameterSpec>& specs,
@@ -69,10 +70,12 @@ void check_positions(std::string_view doing, View1<const int32_t> positions, siz
              std::to_string(position));
 }
 
-void check_offsets(std::string_view doing, View1<const int32_t> offsets, size_t tokens,
-                   EmptySequences empty) {
+namespace {
+
+void check_rising(std::string_view doing, std::string_view name, View1<const int32_t> offsets,
+                  size_t tokens, EmptySequences empty) {
   const auto wrong = [&](const std::string& found) {
-    refuse(doing, "offsets", "rising from 0 to " + std::to_string(tokens) + " (tokens)", found);
+    refuse(doing, name, "rising from 0 to " + std::to_string(tokens) + " (tokens)", found);
   };
   if (offsets.size < 2 && !(offsets.size == 1 && tokens == 0))
     wrong(std::to_string(offsets.size) + " entries");
@@ -82,6 +85,20 @@ void check_offsets(std::string_view doing, View1<const int32_t> offsets, size_t 
     if (offsets[i] - offsets[i - 1] < least) wrong("entry " + std::to_string(offsets[i]));
   if (static_cast<size_t>(offsets[offsets.size - 1]) != tokens)
     wrong("last " + std::to_string(offsets[offsets.size - 1]));
+}
+
+}  // namespace
+
+void check_offsets(std::string_view doing, View1<const int32_t> offsets, size_t tokens,
+                   EmptySequences empty) {
+  check_rising(doing, "offsets", offsets, tokens, empty);
+}
+
+void check_cross_layout(std::string_view doing, const TokenLayout& layout, size_t tokens,
+                        size_t keys) {
+  check_shape(doing, "key_offsets", {layout.offsets.size}, {layout.key_offsets.size});
+  check_rising(doing, "offsets", layout.offsets, tokens, EmptySequences::allowed);
+  check_rising(doing, "key_offsets", layout.key_offsets, keys, EmptySequences::allowed);
 }
 
 void check_layout(std::string_view doing, const TokenLayout& layout, size_t tokens,

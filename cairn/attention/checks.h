@@ -20,9 +20,11 @@ double number_option(std::string_view doing, const std::string& key, const Optio
 void check_heads(std::string_view doing, std::string_view argument, const AnyView3& view,
                  size_t tokens, size_t heads, size_t dim, DType dtype);
 
-// q, k and v that fit the geometry and agree in tokens and type.
+// q, k and v that fit the geometry and agree in type and in tokens; in cross-attention keys and
+// values agree in theirs.
 void check_queries_keys_values(std::string_view doing, const AttentionGeometry& geometry,
-                               const AttentionInputs& inputs);
+                               const AttentionInputs& inputs,
+                               AttentionMask mask = AttentionMask::causal);
 
 // One view for each of `specs`, of its size.
 void check_parameters(std::string_view doing, const std::vector<ParameterSpec>& specs,
@@ -41,6 +43,10 @@ void check_offsets(std::string_view doing, View1<const int32_t> offsets, size_t 
 // refused.
 void check_layout(std::string_view doing, const TokenLayout& layout, size_t tokens,
                   EmptySequences empty = EmptySequences::refused);
+
+// Of cross-attention: offsets and as many key offsets, whose sequences may be empty.
+void check_cross_layout(std::string_view doing, const TokenLayout& layout, size_t tokens,
+                        size_t keys);
 
 // Zeros for reference_weights(). Throws Error (usage) unless `layout` is of one sequence.
 AttentionWeights no_weights(size_t heads, const TokenLayout& layout);

@@ -4,7 +4,9 @@
 // [t * kTile, (t + 1) * kTile). A segment is one sequence, or several short neighbours, laid from
 // the start of a tile on, so that no tile belongs to two segments. Short sequences share segments
 // so that padding stays below a quarter of the tokens. Which of the keys in its segment a query
-// sees is decided by slot: from the first of its sequence to its own.
+// sees is decided by slot: from the first of its sequence to its own, or to the last where queries
+// see all. In cross-attention queries and keys fill slots of their own, and a segment has as many
+// tiles as the longer side needs: the tiles of both count alike.
 #pragma once
 
 #include <algorithm>
@@ -26,6 +28,14 @@ struct Tile {
   int32_t token = 0;      // the first
   int32_t tokens = 0;     // at most kTile, the rest of the tile is padding
   int32_t first_key = 0;  // slot of the earliest key that any query of the tile sees
+  int32_t last_key = -1;  // and of the latest; before first_key where none sees a key
+
+  bool sees_keys() const { return last_key >= first_key; }
+  // Tiles of keys that the queries visit: [first_key_tile, end_key_tile).
+  size_t first_key_tile() const { return static_cast<size_t>(first_key) / kTile; }
+  size_t end_key_tile() const {
+    return sees_keys() ? static_cast<size_t>(last_key) / kTile + 1 : first_key_tile();
+  }
 };
 
 // Tables in a workspace; valid as long as it is.
@@ -35,12 +45,26 @@ struct TilePlan {
   size_t tiles = 0;
   size_t longest_segment = 0;    // tiles
   Segment* segment = nullptr;    // [segments]
-  Tile* tile = nullptr;          // [tiles]
+  Tile* tile = nullptr;          // [tiles] of queries
+  Tile* key_tile = nullptr;      // [tiles] of keys: the same but in cross-attention
+  bool causal = true;            // no query sees a key of a later slot
   int32_t* first_key = nullptr;  // [tiles * kTile]; for each slot, of padding INT32_MAX
-  int32_t* last_key = nullptr;   // [tiles * kTile]; the slot itself, of padding -1
+  int32_t* last_key = nullptr;   // [tiles * kTile]; the slot itself if causal, of padding -1
 
   size_t slots() const { return tiles * kTile; }
 };
+
+// Whether some query of the `tokens` rows, whose tables are `first` and `last` (rising), does not
+// see all the keys in slots [key, key + keys).
+inline bool needs_mask(const int32_t* first, const int32_t* last, size_t tokens, size_t key,
+                       size_t keys) {
+  return static_cast<int32_t>(key + keys) > last[0] + 1 ||
+         static_cast<int32_t>(key) < first[tokens - 1];
+}
+// How many keys of the tile that begins at slot `key` any query of a tile can see, made even.
+inline size_t keys_in_sight(const Tile& queries, size_t key) {
+  return std::min(kTile, align_up(static_cast<size_t>(queries.last_key) + 1 - key, 2));
+}
 
 // When segments are short, one unit of work takes a whole segment of a key head: what it packs and
 // gathers then stays near its core. Not when that would leave few units; depends on shapes only.
@@ -64,7 +88,14 @@ size_t most_up_to(size_t tiles, Workspace workspace) {
 
 // Takes room for `tiles` tiles.
 TilePlan take_plan(Arena& arena, size_t tiles);
-// Fills the tables of a plan taken for most_tiles(...) or more.
+// Fills the tables of a plan taken for most_tiles(...) or more. Sequences may be empty.
 void fill_plan(TilePlan& plan, View1<const int32_t> offsets);
+// Makes each query of a filled plan see all keys of its sequence.
+void see_whole_sequences(TilePlan& plan);
+
+// The same for cross-attention: taken for most_tiles(queries + keys) or more.
+TilePlan take_cross_plan(Arena& arena, size_t tiles);
+void fill_cross_plan(TilePlan& plan, View1<const int32_t> offsets,
+                     View1<const int32_t> key_offsets);
 
 }  // namespace cairn

@@ -4,6 +4,7 @@
 #include "cairn/attention/fox/fox.h"
 #include "cairn/attention/mechanism.h"
 #include "cairn/attention/path/path.h"
+#include "cairn/attention/relative_bias/relative_bias.h"
 #include "cairn/attention/softmax/softmax.h"
 #include "cairn/attention/stick_breaking/stick_breaking.h"
 #include "cairn/base/error.h"
@@ -32,6 +33,7 @@ constexpr std::array kRooms = {
     RoomEntry{"fox", make<FoxAttention>},
     RoomEntry{"path", make<PathAttention>},
     RoomEntry{"path_fox", make<PathAttention>},
+    RoomEntry{"relative_bias", make<RelativeBiasAttention>},
 };
 
 }  // namespace

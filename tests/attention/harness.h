@@ -16,6 +16,7 @@ struct Problem {
   size_t heads = 2, kv_heads = 1, head_dim = 16, value_dim = 16;
   float scale = 0;
   std::vector<int> lengths = {17};  // of the sequences
+  std::vector<int> key_lengths;     // of their keys, in cross-attention
   DType dtype = DType::f32;
   size_t gap = 0;        // elements between rows that belong to nobody
   double amplitude = 1;  // of q and k
@@ -139,16 +140,19 @@ class Case {
                                   .scale = p.scale},
                                  p.context)),
         tokens(std::accumulate(p.lengths.begin(), p.lengths.end(), 0)),
+        keys(p.key_lengths.empty()
+                 ? tokens
+                 : std::accumulate(p.key_lengths.begin(), p.key_lengths.end(), 0)),
         q(tokens, p.heads, p.head_dim, p.dtype, p.gap),
-        k(tokens, p.kv_heads, p.head_dim, p.dtype, p.gap),
-        v(tokens, p.kv_heads, p.value_dim, p.dtype, p.gap),
+        k(keys, p.kv_heads, p.head_dim, p.dtype, p.gap),
+        v(keys, p.kv_heads, p.value_dim, p.dtype, p.gap),
         x(tokens, 1, p.heads * p.head_dim, p.dtype, p.gap),
         dx(tokens, 1, p.heads * p.head_dim, DType::f32, p.gap),
         out(tokens, p.heads, p.value_dim, p.dtype, p.gap),
         dout(tokens, p.heads, p.value_dim, p.dtype, p.gap),
         dq(tokens, p.heads, p.head_dim, p.dtype, p.gap),
-        dk(tokens, p.kv_heads, p.head_dim, p.dtype, p.gap),
-        dv(tokens, p.kv_heads, p.value_dim, p.dtype, p.gap),
+        dk(keys, p.kv_heads, p.head_dim, p.dtype, p.gap),
+        dv(keys, p.kv_heads, p.value_dim, p.dtype, p.gap),
         parameters(attention->parameters(), p.parameter_amplitude) {
     q.fill(RandomStream(1, "q"), p.amplitude);
     k.fill(RandomStream(1, "k"), p.amplitude);
@@ -162,6 +166,10 @@ class Case {
       offsets.push_back(offsets.back() + length);
       for (int i = 0; i < length; ++i) positions.push_back(i);
     }
+    for (const int length : p.key_lengths) {
+      if (key_offsets.empty()) key_offsets.push_back(0);
+      key_offsets.push_back(key_offsets.back() + length);
+    }
   }
 
   AttentionInputs inputs() const {
@@ -174,7 +182,9 @@ class Case {
     return in;
   }
   TokenLayout layout() const {
-    return {{offsets.data(), offsets.size()}, {positions.data(), positions.size()}};
+    return {{offsets.data(), offsets.size()},
+            {positions.data(), positions.size()},
+            {key_offsets.data(), key_offsets.size()}};
   }
   AttentionMechanism::Reference reference_inputs() const {
     AttentionMechanism::Reference in{x.values(), q.values(), k.values(), v.values(), {}};
@@ -183,7 +193,8 @@ class Case {
     return in;
   }
   void forward(ThreadTeam& team) {
-    const AttentionMemory memory = attention->memory(tokens, tokens, problem.dtype, team.size());
+    const size_t most = std::max(tokens, keys);
+    const AttentionMemory memory = attention->memory(most, most, problem.dtype, team.size());
     saved = AlignedBuffer(memory.saved);
     workspace = AlignedBuffer(memory.workspace);
     attention->forward(inputs(), layout(), out.view(), {saved.data(), saved.size()},
@@ -204,10 +215,10 @@ class Case {
 
   Problem problem;
   std::unique_ptr<AttentionMechanism> attention;
-  size_t tokens;
+  size_t tokens, keys;
   Rows q, k, v, x, dx, out, dout, dq, dk, dv;
   Parameters parameters;
-  std::vector<int32_t> offsets, positions;
+  std::vector<int32_t> offsets, positions, key_offsets;
   AlignedBuffer saved, workspace;
 };
 
@@ -215,6 +226,21 @@ struct Errors {
   double out, dq, dk, dv, dx, parameters;
   double worst() const { return std::max({out, dq, dk, dv, dx, parameters}); }
 };
+
+// A room and one of its options where they change which keys a query sees: every kind of attention
+// that the registry offers.
+inline std::vector<AttentionOptions> every_kind() {
+  std::vector<AttentionOptions> kinds;
+  for (const std::string& name : attention_names()) kinds.push_back({name, {}});
+  for (const char* mask : {"bidirectional", "cross"})
+    kinds.push_back({"relative_bias", {{"mask", std::string(mask)}}});
+  return kinds;
+}
+
+inline bool crosses(const AttentionOptions& options) {
+  const auto mask = options.values.find("mask");
+  return mask != options.values.end() && mask->second == OptionValue(std::string("cross"));
+}
 
 // Forward and backward against the reference.
 inline Errors errors_of(const Problem& problem, int threads = 1) {

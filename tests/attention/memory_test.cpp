@@ -9,8 +9,9 @@ namespace {
 TEST(AttentionMemory, SufficesForFewerTokens) {
   const AttentionGeometry geometry{
       .hidden_size = 64, .heads = 8, .kv_heads = 4, .head_dim = 8, .value_dim = 8};
-  for (const std::string& name : attention_names()) {
-    const auto attention = make_attention({name, {}}, geometry, 16384);
+  for (const AttentionOptions& options : every_kind()) {
+    const std::string& name = options.mechanism;
+    const auto attention = make_attention(options, geometry, 16384);
     for (const DType dtype : {DType::f32, DType::bf16})
       for (const size_t longest : {32, 16384}) {
         AttentionMemory fewer;
@@ -27,12 +28,14 @@ TEST(AttentionMemory, SufficesForFewerTokens) {
 
 TEST(AttentionMemory, OfEveryRoomServesAHalfFilledBatch) {
   ThreadTeam team(2, true);
-  for (const std::string& name : attention_names()) {
+  for (const AttentionOptions& options : every_kind()) {
+    const std::string& name = options.mechanism;
     Problem p;
-    p.options.mechanism = name;
+    p.options = options;
     p.heads = p.kv_heads = 4;
     p.head_dim = p.value_dim = 8;
     p.lengths = std::vector<int>(232, 32);
+    if (crosses(options)) p.key_lengths = p.lengths;
     Case c(p);
     const AttentionMemory memory = c.attention->memory(256 * 32, 32, p.dtype, team.size());
     c.saved = AlignedBuffer(memory.saved);

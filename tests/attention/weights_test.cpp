@@ -23,6 +23,9 @@ std::vector<Shown> rooms() {
       {"stick", {"stick_breaking", {{"remainder", std::string("none")}}}, {"stick"}},
       {"path", {"path", {}}, {"length", "direction"}},
       {"path_fox", {"path_fox", {{"path_nh", int64_t{2}}}}, {"length", "direction", "gate"}},
+      {"bias", {"relative_bias", {}}, {}},
+      {"both ways", {"relative_bias", {{"mask", std::string("bidirectional")}}}, {}},
+      {"cross", {"relative_bias", {{"mask", std::string("cross")}}}, {}},
   };
 }
 
@@ -33,6 +36,7 @@ Problem problem_of(const Shown& room) {
   p.kv_heads = 2;
   p.value_dim = 24;
   p.lengths = {70};
+  if (crosses(room.options)) p.key_lengths = {90};
   return p;
 }
 
@@ -43,7 +47,7 @@ std::vector<double> gathered(const Case& c, const AttentionWeights& w) {
   std::vector<double> out(c.tokens * p.heads * p.value_dim);
   for (size_t head = 0; head < p.heads; ++head)
     for (size_t query = 0; query < c.tokens; ++query)
-      for (size_t key = 0; key < c.tokens; ++key)
+      for (size_t key = 0; key < c.keys; ++key)
         for (size_t i = 0; i < p.value_dim; ++i) {
           const size_t own = head / (p.heads / p.kv_heads);
           out[(query * p.heads + head) * p.value_dim + i] +=
@@ -66,16 +70,19 @@ TEST(AttentionWeights, OfEveryRoomGatherItsOutput) {
   }
 }
 
-TEST(AttentionWeights, AreSharesOfEarlierTokens) {
+TEST(AttentionWeights, AreSharesOfTheTokensInSight) {
   for (const Shown& room : rooms()) {
     Case c(problem_of(room));
     const AttentionWeights w = c.attention->reference_weights(c.reference_inputs(), c.layout());
     for (size_t head = 0; head < w.heads; ++head)
       for (size_t query = 0; query < w.tokens; ++query) {
         double sum = 0;
-        for (size_t key = 0; key < w.tokens; ++key) {
+        ASSERT_EQ(w.keys, c.keys);
+        const bool causal = c.attention->mask() == AttentionMask::causal;
+        for (size_t key = 0; key < w.keys; ++key) {
           const double weight = w.weights[w.at(head, query, key)];
-          EXPECT_TRUE(key <= query ? weight >= 0 : weight == 0) << room.name;
+          const bool seen = !causal || key <= query;
+          EXPECT_TRUE(seen ? weight >= 0 && weight <= 1 : weight == 0) << room.name;
           sum += weight;
         }
         if (room.name == "stick")

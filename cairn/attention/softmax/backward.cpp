@@ -85,13 +85,13 @@ Scratch take_scratch(Arena& arena, const AttentionGeometry& g, const TileKernel&
   return s;
 }
 
-// A tile of queries against a tile of keys, no later than it.
+// A tile of queries against a tile of keys that it visits.
 struct TilePair {
   size_t query_tile = 0, key_tile = 0;
   size_t head = 0;     // of the queries
   size_t queries = 0;  // real ones
   size_t columns = 0;  // the same, padded
-  size_t keys = 0;     // that any query can see, made even
+  size_t keys = 0;     // in sight, made even
   size_t at = 0;       // of the packed keys
   bool diagonal = false, masked = false;
 };
@@ -105,6 +105,7 @@ class Backward {
         kernel_(kernel),
         steps_(kernel.pair == 1 ? f32_softmax_steps() : bf16_softmax_steps()),
         batch_(batch),
+        keeps_dscores_(task.bias != nullptr && task.bias->wants_gradients()),
         group_(g_.heads / g_.kv_heads),
         width_(padded_width(g_.head_dim)),
         value_width_(padded_width(g_.value_dim)) {}
@@ -140,11 +141,12 @@ class Backward {
   const TileKernel& kernel_;
   const SoftmaxSteps& steps_;
   const Batch& batch_;
+  const bool keeps_dscores_;
   size_t group_, width_, value_width_;
 };
 
 void Backward::pack(size_t slot, size_t head, size_t t, const Scratch& s) const {
-  const Tile& tile = task_.plan.tile[t];
+  const Tile& tile = task_.plan.key_tile[t];
   const size_t token = tile.token, tokens = tile.tokens, at = batch_.index(slot, t);
   load_tile(tile_rows(task_.k, token, tokens, head), rows_from(task_.rotary, token), s.load);
   kernel_.to_rows(s.load, g_.head_dim, batch_.keys + at * kernel_.rows_words(g_.head_dim));
@@ -181,13 +183,14 @@ TilePair Backward::pair_of(size_t slot, size_t head, size_t query_tile, size_t k
   p.head = head;
   p.query_tile = query_tile;
   p.key_tile = key_tile;
-  p.queries = task_.plan.tile[query_tile].tokens;
+  const TilePlan& plan = task_.plan;
+  p.queries = plan.tile[query_tile].tokens;
   p.columns = align_up(p.queries, kWidth);
-  p.keys = std::min(kTile, align_up((query_tile - key_tile) * kTile + p.queries, 2));
+  p.keys = keys_in_sight(plan.tile[query_tile], key_tile * kTile);
   p.at = batch_.index(slot, key_tile);
-  p.diagonal = key_tile == query_tile;
-  const int32_t latest_first_key = task_.plan.first_key[query_tile * kTile + p.queries - 1];
-  p.masked = p.diagonal || static_cast<int32_t>(key_tile * kTile) < latest_first_key;
+  p.diagonal = plan.causal && key_tile == query_tile;
+  p.masked = needs_mask(plan.first_key + query_tile * kTile, plan.last_key + query_tile * kTile,
+                        p.queries, key_tile * kTile, p.keys);
   return p;
 }
 
@@ -196,14 +199,14 @@ BiasTile Backward::bias_tile(const TilePair& p) const {
           .query = static_cast<size_t>(task_.plan.tile[p.query_tile].token),
           .queries = p.queries,
           .query_slot = p.query_tile * kTile,
-          .key_tile = task_.plan.tile[p.key_tile],
+          .key_tile = task_.plan.key_tile[p.key_tile],
           .key_slot = p.key_tile * kTile,
           .keys = p.keys,
           .columns = p.columns};
 }
 
 void Backward::recompute(const TilePair& p, const Scratch& s) const {
-  if (task_.bias) task_.bias.fill(bias_tile(p), task_.scale, s.scores);
+  if (task_.bias != nullptr) task_.bias->fill(bias_tile(p), task_.scale, s.scores);
   product_of_scores(kernel_,
                     {.rows = p.keys,
                      .columns = p.columns,
@@ -215,7 +218,7 @@ void Backward::recompute(const TilePair& p, const Scratch& s) const {
                      .b_depth = kTile,
                      .c = s.scores,
                      .c_row = kTile,
-                     .accumulate = bool{task_.bias}},
+                     .accumulate = task_.bias != nullptr},
                     p.diagonal);
   product_of_scores(kernel_,
                     {.rows = p.keys,
@@ -243,16 +246,11 @@ void Backward::recompute(const TilePair& p, const Scratch& s) const {
                    .weights_by_key = s.weights_by_key,
                    .dscores_by_key = s.dscores_by_key,
                    .dscores_by_query = s.dscores_by_query,
-                   .keep_dscores = task_.dpotential != nullptr});
+                   .keep_dscores = keeps_dscores_});
 }
 
 void Backward::gather(size_t slot, size_t query, const TilePair& p, const Scratch& s) const {
-  if (task_.dpotential != nullptr) {
-    double* of_head = task_.dpotential + p.head * task_.q.tokens;
-    add_potential_gradients(bias_tile(p), s.dweights, p.diagonal,
-                            of_head + task_.plan.tile[p.query_tile].token,
-                            of_head + task_.plan.tile[p.key_tile].token);
-  }
+  if (keeps_dscores_) task_.bias->add_gradients(bias_tile(p), s.dweights, p.diagonal);
   product_by_key(kernel_,
                  {.rows = p.keys,
                   .columns = value_width_,
@@ -300,11 +298,12 @@ void Backward::work(size_t slot, size_t head, const BlockPair& pair, const Scrat
     for (int32_t n = 0; n < pair.query_tiles; ++n) {
       const size_t query_tile = pair.query_tile + n;
       const size_t query_head = head * group_ + i;
-      size_t seen = task_.plan.tile[query_tile].first_key / kTile;
+      const Tile& tile = task_.plan.tile[query_tile];
+      size_t seen = tile.first_key_tile();
       if (task_.first_tile != nullptr)
         seen = std::max<size_t>(seen, task_.first_tile[query_head * task_.plan.tiles + query_tile]);
       const size_t begin = std::max<size_t>(pair.key_tile, seen);
-      const size_t end = std::min(key_end, query_tile + 1);
+      const size_t end = std::min(key_end, tile.end_key_tile());
       if (begin >= end) continue;
       load_queries(query_head, query_tile, s);
       for (size_t t = begin; t < end; ++t) {
@@ -317,14 +316,13 @@ void Backward::work(size_t slot, size_t head, const BlockPair& pair, const Scrat
 }
 
 void Backward::finish(size_t slot, size_t head, size_t t) const {
-  const Tile& tile = task_.plan.tile[t];
-  const size_t token = tile.token, tokens = tile.tokens;
-  const RotaryRows rotary = rows_from(task_.rotary, token);
-  unload_tile(dk_tile(slot, t), task_.scale, rotary, tile_rows(task_.dk, token, tokens, head));
-  unload_tile(dv_tile(slot, t), 1.0F, {}, tile_rows(task_.dv, token, tokens, head));
+  const Tile &keys = task_.plan.key_tile[t], &queries = task_.plan.tile[t];
+  unload_tile(dk_tile(slot, t), task_.scale, rows_from(task_.rotary, keys.token),
+              tile_rows(task_.dk, keys.token, keys.tokens, head));
+  unload_tile(dv_tile(slot, t), 1.0F, {}, tile_rows(task_.dv, keys.token, keys.tokens, head));
   for (size_t i = 0; i < group_; ++i)
-    unload_tile(dq_tile(slot * group_ + i, t), task_.scale, rotary,
-                tile_rows(task_.dq, token, tokens, head * group_ + i));
+    unload_tile(dq_tile(slot * group_ + i, t), task_.scale, rows_from(task_.rotary, queries.token),
+                tile_rows(task_.dq, queries.token, queries.tokens, head * group_ + i));
 }
 
 constexpr int32_t kBlock = 8;  // tiles
@@ -354,7 +352,7 @@ void run_short(const BackwardTask& task, const AttentionGeometry& g, const TileK
     for (size_t t = segment.first_tile; t < end; ++t) backward.pack(0, head, t, scratch);
     // Blocks of keys small enough to stay in L2 while queries pass.
     for (int32_t q = 0; q < segment.tiles; q += kBlock)
-      for (int32_t k = 0; k <= q; k += kBlock)
+      for (int32_t k = 0; k <= (task.plan.causal ? q : segment.tiles - 1); k += kBlock)
         backward.work(0, head, block_pair(segment, q, k), scratch);
     for (size_t t = segment.first_tile; t < end; ++t) backward.finish(0, head, t);
   });

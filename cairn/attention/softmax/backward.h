@@ -12,8 +12,7 @@ struct BackwardTask {
   AnyView3 dq, dk, dv;
   RotaryRows rotary;  // positions by token
   float scale = 1;
-  ScoreBias bias;
-  double* dpotential = nullptr;  // [heads, tokens], added to; null: not wanted
+  const ScoreBias* bias = nullptr;  // null: none
   TilePlan plan;
   const int32_t* first_tile = nullptr;  // [heads, tiles], as in forward
   const float* log2_sum = nullptr;      // [heads, tokens], from forward

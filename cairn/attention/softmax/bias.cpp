@@ -48,15 +48,15 @@ namespace cairn {
 HWY_EXPORT(outer_sum);
 HWY_EXPORT(sum_tile);
 
-void ScoreBias::fill(const BiasTile& tile, float scale, float* scores) const {
+void PotentialBias::fill(const BiasTile& tile, float scale, float* scores) const {
   const double inverse = 1.0 / static_cast<double>(scale);
-  const double* of_key = keys + tile.head * key_stride + tile.key_tile.token;
-  const double* of_query = queries + tile.head * query_stride + tile.query;
+  const double* of_key = of_.keys + tile.head * of_.key_stride + tile.key_tile.token;
+  const double* of_query = of_.queries + tile.head * of_.query_stride + tile.query;
   const auto key_slot = static_cast<int32_t>(tile.key_slot);
   // The token of the tile of keys to which a slot's potential is related: the first one of its
   // sequence. Slots whose sequence begins later see none of these keys.
   const auto origin = [&](size_t slot) {
-    const int32_t place = std::max(sequence_slot[slot] - key_slot, 0);
+    const int32_t place = std::max(of_.sequence_slot[slot] - key_slot, 0);
     return of_key[std::min(place, tile.key_tile.tokens - 1)];
   };
   alignas(kAlignment) float key_side[kTile] = {}, query_side[kTile];
@@ -69,8 +69,15 @@ void ScoreBias::fill(const BiasTile& tile, float scale, float* scores) const {
   HWY_DYNAMIC_DISPATCH(outer_sum)(key_side, query_side, tile.keys, tile.columns, scores);
 }
 
-void add_potential_gradients(const BiasTile& tile, const float* dscores, bool diagonal,
-                             double* of_queries, double* of_keys) {
+void PotentialBias::fill_row(const BiasRow& row, float* bias) const {
+  const double potential = of_.queries[row.head * of_.query_stride + row.query];
+  const double* of_key = of_.keys + row.head * of_.key_stride + row.key;
+  for (size_t i = 0; i < row.keys; ++i) bias[i] = static_cast<float>(potential - of_key[i]);
+}
+
+void PotentialBias::add_gradients(const BiasTile& tile, const float* dscores, bool diagonal) const {
+  double* of_head = of_.gradients + tile.head * of_.query_stride;
+  double *of_queries = of_head + tile.query, *of_keys = of_head + tile.key_tile.token;
   alignas(kAlignment) float by_key[kTile], by_query[kTile];
   const size_t keys = std::min<size_t>(tile.keys, tile.key_tile.tokens);
   HWY_DYNAMIC_DISPATCH(sum_tile)(dscores, keys, tile.columns, diagonal, by_key, by_query);

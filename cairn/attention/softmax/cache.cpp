@@ -109,8 +109,7 @@ AnyView3 KeyValueCache::value_view() const {
   return cache_view(values_, dtype_, capacity_, core_.geometry.kv_heads, core_.geometry.value_dim);
 }
 
-ScoreBias KeyValueCache::bias(const int32_t* sequence_slot) const {
-  if (!core_.biased) return {};
+ScorePotentials KeyValueCache::potentials(const int32_t* sequence_slot) const {
   return {.queries = potentials_.data() + length_,
           .keys = potentials_.data(),
           .query_stride = capacity_,
@@ -133,7 +132,7 @@ void KeyValueCache::check_room(size_t tokens) const {
 
 void KeyValueCache::append(const AttentionInputs& inputs, Potentials potentials, ThreadTeam& team) {
   const AttentionGeometry& g = core_.geometry;
-  const size_t tokens = inputs.q.tokens, tiles = chunk_count(tokens, kTile);
+  const size_t tokens = inputs.k.tokens, tiles = chunk_count(tokens, kTile);
   const size_t widest = kTile * padded_width(std::max(g.head_dim, g.value_dim));
   Arena arena = workspace(align_up(widest * sizeof(float), kAlignment) * team.size());
   float* scratch = arena.take<float>(widest * team.size());
@@ -158,18 +157,23 @@ void KeyValueCache::append(const AttentionInputs& inputs, Potentials potentials,
 }
 
 void KeyValueCache::attend_blockwise(const AttentionInputs& inputs, const AnyView3& out,
-                                     ThreadTeam& team) {
+                                     const ScoreBias* bias, ThreadTeam& team) {
   const AttentionGeometry& g = core_.geometry;
-  const size_t tokens = inputs.q.tokens, total = length_ + tokens;
+  const size_t tokens = inputs.q.tokens, total = keys_of(tokens - 1);
   const size_t query_tiles = chunk_count(tokens, kTile), tiles = most_tiles(total);
   const TileKernel& kernel = tile_kernel_for(inputs.q.dtype);
   TilePlan plan;
   Tile* query_tile = nullptr;
   int32_t *sequence_slot = nullptr, *first_tile = nullptr;
+  int32_t *first_key = nullptr, *last_key = nullptr;  // of each query, in cross-attention
   float* scratch = nullptr;
   const auto take = [&](Arena& arena) {
     plan = take_plan(arena, tiles);
     query_tile = arena.take<Tile>(query_tiles);
+    if (crosses()) {
+      first_key = arena.take<int32_t>(query_tiles * kTile);
+      last_key = arena.take<int32_t>(query_tiles * kTile);
+    }
     if (!core_.biased) return;
     sequence_slot = arena.take<int32_t>(tiles * kTile);
     first_tile = arena.take<int32_t>(g.heads * query_tiles);
@@ -183,11 +187,23 @@ void KeyValueCache::attend_blockwise(const AttentionInputs& inputs, const AnyVie
   fill_plan(plan, {offsets, 2});
   if (core_.biased) std::fill_n(sequence_slot, plan.slots(), 0);
   if (core_.window > 0) narrow_to_window(plan, core_.window);
-  for (size_t t = 0; t < query_tiles; ++t)
-    query_tile[t] = {static_cast<int32_t>(t * kTile),
-                     static_cast<int32_t>(std::min(kTile, tokens - t * kTile)),
-                     plan.first_key[length_ + t * kTile]};
   ForwardTask task;
+  task.first_key = plan.first_key + length_;
+  task.last_key = plan.last_key + length_;
+  task.query_slot = length_;
+  if (crosses()) {
+    plan.causal = false;
+    std::fill_n(first_key, query_tiles * kTile, 0);
+    std::fill_n(last_key, query_tiles * kTile, static_cast<int32_t>(total) - 1);
+    task.first_key = first_key;
+    task.last_key = last_key;
+    task.query_slot = 0;
+  }
+  for (size_t t = 0; t < query_tiles; ++t) {
+    const size_t begin = t * kTile, count = std::min(kTile, tokens - begin);
+    query_tile[t] = {static_cast<int32_t>(begin), static_cast<int32_t>(count),
+                     task.first_key[begin], task.last_key[begin + count - 1]};
+  }
   task.plan = plan;
   task.q = inputs.q;
   task.k = first_tokens(key_view(), total);
@@ -195,14 +211,15 @@ void KeyValueCache::attend_blockwise(const AttentionInputs& inputs, const AnyVie
   task.out = out;
   task.rotate_q = rotation();
   task.scale = g.scale;
-  task.bias = bias(sequence_slot);
+  const ScorePotentials given = potentials(sequence_slot);
+  const PotentialBias potential_bias(given);
+  task.bias = core_.biased ? &potential_bias : bias;
   task.query_tiles = query_tiles;
   task.query_tile = query_tile;
-  task.query_slot = length_;
   task.first_tile = first_tile;
   if (core_.biased) {
-    find_first_tiles({task.q, task.k, g.scale, task.bias, plan, query_tiles, query_tile, length_},
-                     g, scratch, first_tile, team);
+    find_first_tiles({task.q, task.k, g.scale, given, plan, query_tiles, query_tile, length_}, g,
+                     scratch, first_tile, team);
     count_blockwise(query_tiles, query_tile, first_tile);
   }
   run_forward(task, g, kernel, arena, team);
@@ -249,14 +266,16 @@ size_t KeyValueCache::first_key(size_t position, size_t kv_head, const float* qu
 }
 
 void KeyValueCache::attend_one(const AnyView3& q, size_t token, const AnyView3& out,
-                               ThreadTeam& team) {
+                               const ScoreBias* bias, ThreadTeam& team) {
   const AttentionGeometry& g = core_.geometry;
-  const size_t position = length_ + token, keys = position + 1;
+  const size_t keys = keys_of(token), position = keys - 1;
   const size_t ranges = chunk_count(keys, kRange), group = g.heads / g.kv_heads;
+  const PotentialBias potential_bias(potentials(nullptr));
+  if (core_.biased) bias = &potential_bias;
   Arena sizes;
-  const StepSpace counted(sizes, g, ranges, team.size(), core_.biased);
+  const StepSpace counted(sizes, g, ranges, team.size(), bias != nullptr);
   Arena arena = workspace(sizes.used());
-  const StepSpace s(arena, g, ranges, team.size(), core_.biased);
+  const StepSpace s(arena, g, ranges, team.size(), bias != nullptr);
   for (size_t head = 0; head < g.heads; ++head) {
     load_tile(tile_rows(q, token, 1, head), rows_from(rotation(), token), s.rotated);
     std::copy_n(s.rotated, g.head_dim, s.queries + head * g.head_dim);
@@ -272,19 +291,16 @@ void KeyValueCache::attend_one(const AnyView3& q, size_t token, const AnyView3& 
     const size_t end = std::min(keys, (range + 1) * kRange);
     if (begin >= end) return;
     const size_t first = head * group, at = range * g.heads + first, count = end - begin;
-    float* bias = core_.biased ? s.bias + group * kRange * thread : nullptr;
-    for (size_t i = 0; bias != nullptr && i < group; ++i) {
-      const double* potential = potentials_.data() + (first + i) * capacity_;
-      for (size_t j = 0; j < count; ++j)
-        bias[i * count + j] =
-            static_cast<float>(potential[position] - potential[begin + j]) * kLog2E;
-    }
+    float* added = bias != nullptr ? s.bias + group * kRange * thread : nullptr;
+    for (size_t i = 0; added != nullptr && i < group; ++i)
+      bias->fill_row({first + i, token, position, begin, count}, added + i * count);
+    for (size_t i = 0; added != nullptr && i < group * count; ++i) added[i] *= kLog2E;
     decode_range({.queries = s.queries + first * g.head_dim,
                   .group = group,
                   .keys = tile_rows(key_view(), begin, count, head),
                   .values = tile_rows(value_view(), begin, count, head),
                   .factor = g.scale * kLog2E,
-                  .bias = bias,
+                  .bias = added,
                   .scores = s.scores + group * kRange * thread},
                  {s.maximum + at, s.sum + at, s.parts + at * g.value_dim});
   });
@@ -296,24 +312,45 @@ void KeyValueCache::attend_one(const AnyView3& q, size_t token, const AnyView3& 
   }
 }
 
-void KeyValueCache::append_and_attend(const AttentionInputs& inputs, Potentials potentials,
-                                      AnyView3 out, ThreadTeam& team) {
-  const AttentionGeometry& g = core_.geometry;
+void KeyValueCache::attend(const AttentionInputs& inputs, const AnyView3& out,
+                           const ScoreBias* bias, ThreadTeam& team) {
   const size_t tokens = inputs.q.tokens;
-  check_queries_keys_values(kAppending, g, inputs);
-  check_heads(kAppending, "out", out, tokens, g.heads, g.value_dim, inputs.q.dtype);
-  check_room(tokens);
+  if (tokens >= kBlockwiseFrom) {
+    attend_blockwise(inputs, out, bias, team);
+  } else {
+    for (size_t token = 0; token < tokens; ++token) attend_one(inputs.q, token, out, bias, team);
+  }
+}
+
+// In cross-attention a side that is not there needs no shape.
+void KeyValueCache::check_inputs(const AttentionInputs& inputs, const AnyView3& out) const {
+  const AttentionGeometry& g = core_.geometry;
+  const size_t tokens = inputs.q.tokens, keys = crosses() ? inputs.k.tokens : tokens;
+  const DType dtype = crosses() && tokens == 0 ? inputs.k.dtype : inputs.q.dtype;
+  if (!crosses() || tokens > 0) {
+    check_heads(kAppending, "q", inputs.q, tokens, g.heads, g.head_dim, dtype);
+    check_heads(kAppending, "out", out, tokens, g.heads, g.value_dim, dtype);
+  }
+  if (!crosses() || keys > 0) {
+    check_heads(kAppending, "k", inputs.k, keys, g.kv_heads, g.head_dim, dtype);
+    check_heads(kAppending, "v", inputs.v, keys, g.kv_heads, g.value_dim, dtype);
+  }
+}
+
+void KeyValueCache::append_and_attend(const AttentionInputs& inputs, Potentials potentials,
+                                      AnyView3 out, ThreadTeam& team, const ScoreBias* bias) {
+  const size_t tokens = inputs.q.tokens, keys = inputs.k.tokens;
+  check_inputs(inputs, out);
+  check_room(keys);
+  if (crosses() && tokens > 0 && length_ + keys == 0)
+    refuse("attending to a source", "keys", "at least one before the first query", "none");
   if (core_.rotary != nullptr)
     check_positions(kAppending, {positions_.data() + length_, tokens}, tokens,
                     core_.rotary->positions());
-  if (tokens == 0) return;
-  append(inputs, potentials, team);
-  if (tokens >= kBlockwiseFrom) {
-    attend_blockwise(inputs, out, team);
-  } else {
-    for (size_t token = 0; token < tokens; ++token) attend_one(inputs.q, token, out, team);
-  }
-  length_ += tokens;
+  if (keys > 0) append(inputs, potentials, team);
+  if (crosses()) length_ += keys;
+  if (tokens > 0) attend(inputs, out, bias, team);
+  if (!crosses()) length_ += keys;
 }
 
 void KeyValueCache::truncate(size_t length) {

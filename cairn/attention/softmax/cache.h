@@ -1,6 +1,7 @@
 // Keys and values of one sequence during generation, for softmax attention and the rooms that only
-// add potentials to its scores. Keys are kept rotated, so a step rotates only what is new. Prompts
-// go through the blockwise pass, single tokens through decode.h. Internal to softmax and fox.
+// add a term to its scores, and of a source in cross-attention. Keys are kept rotated, so a step
+// rotates only what is new. Prompts go through the blockwise pass, single tokens through decode.h.
+// Internal to the rooms that use it.
 #pragma once
 
 #include <optional>
@@ -28,9 +29,10 @@ class KeyValueCache {
   // Throws Error (usage) when `tokens` more do not fit.
   void check_room(size_t tokens) const;
   // As AttentionCache::append_and_attend; `potentials` [heads, new tokens] only if core.biased.
-  // They must not be above those appended before.
+  // They must not be above those appended before. `bias` only if not, see core.h; a token's slot is
+  // its place in the sequence. In cross-attention throws Error (usage) for queries before any key.
   void append_and_attend(const AttentionInputs& inputs, Potentials potentials, AnyView3 out,
-                         ThreadTeam& team);
+                         ThreadTeam& team, const ScoreBias* bias = nullptr);
   void truncate(size_t length);
   KeyValueCache fork() const;
   // The potential of the newest token; 0 when there is none.
@@ -42,11 +44,19 @@ class KeyValueCache {
   AnyView3 key_view() const;
   AnyView3 value_view() const;
   RotaryRows rotation() const { return {core_.rotary, positions_.data() + length_}; }
-  ScoreBias bias(const int32_t* sequence_slot) const;
+  bool crosses() const { return core_.mask == AttentionMask::cross; }
+  // Keys that the n-th new query sees, or could without a window.
+  size_t keys_of(size_t token) const { return crosses() ? length_ : length_ + token + 1; }
+  ScorePotentials potentials(const int32_t* sequence_slot) const;
   Arena workspace(size_t bytes);
+  void check_inputs(const AttentionInputs& inputs, const AnyView3& out) const;
   void append(const AttentionInputs& inputs, Potentials potentials, ThreadTeam& team);
-  void attend_blockwise(const AttentionInputs& inputs, const AnyView3& out, ThreadTeam& team);
-  void attend_one(const AnyView3& q, size_t token, const AnyView3& out, ThreadTeam& team);
+  void attend(const AttentionInputs& inputs, const AnyView3& out, const ScoreBias* bias,
+              ThreadTeam& team);
+  void attend_blockwise(const AttentionInputs& inputs, const AnyView3& out, const ScoreBias* bias,
+                        ThreadTeam& team);
+  void attend_one(const AnyView3& q, size_t token, const AnyView3& out, const ScoreBias* bias,
+                  ThreadTeam& team);
   // The first key that the query at `position` of a key head must read: a multiple of `grain` where
   // potentials decide, see core.h. `queries` [group][head_dim].
   size_t first_key(size_t position, size_t kv_head, const float* queries, size_t grain) const;

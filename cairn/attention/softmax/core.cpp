@@ -33,10 +33,15 @@ struct Plan {
   float* scratch = nullptr;          // of prune.h
 };
 
-Plan take_plan_for(Arena& arena, const SoftmaxCore& core, size_t tokens) {
-  const size_t tiles = most_tiles(tokens);
+// For some queries and keys: one number but in cross-attention.
+size_t tiles_of(const SoftmaxCore& core, size_t tokens, size_t keys) {
+  return most_tiles(core.mask == AttentionMask::cross ? tokens + keys : tokens);
+}
+
+Plan take_plan_for(Arena& arena, const SoftmaxCore& core, size_t tiles) {
   Plan plan;
-  plan.tiles = take_plan(arena, tiles);
+  plan.tiles =
+      core.mask == AttentionMask::cross ? take_cross_plan(arena, tiles) : take_plan(arena, tiles);
   if (core.biased) {
     plan.sequence_slot = arena.take<int32_t>(tiles * kTile);
     plan.scratch = arena.take<float>(prune_scratch(core.geometry, tiles));
@@ -44,21 +49,35 @@ Plan take_plan_for(Arena& arena, const SoftmaxCore& core, size_t tokens) {
   return plan;
 }
 
-Plan make_plan(Arena& arena, const SoftmaxCore& core, const TokenLayout& layout, size_t tokens) {
-  Plan plan = take_plan_for(arena, core, tokens);
+Plan make_plan(Arena& arena, const SoftmaxCore& core, const TokenLayout& layout, size_t tokens,
+               size_t keys) {
+  Plan plan = take_plan_for(arena, core, tiles_of(core, tokens, keys));
+  if (core.mask == AttentionMask::cross) {
+    fill_cross_plan(plan.tiles, layout.offsets, layout.key_offsets);
+    return plan;
+  }
   fill_plan(plan.tiles, layout.offsets);
+  if (core.mask == AttentionMask::bidirectional) see_whole_sequences(plan.tiles);
   if (core.biased) std::copy_n(plan.tiles.first_key, plan.tiles.slots(), plan.sequence_slot);
   if (core.window > 0) narrow_to_window(plan.tiles, core.window);
   return plan;
 }
 
-ScoreBias bias_of(const SoftmaxCore& core, Potentials potentials, const Plan& plan, size_t tokens) {
-  if (!core.biased) return {};
+ScorePotentials potentials_of(Potentials potentials, const Plan& plan, size_t tokens) {
   return {.queries = potentials,
           .keys = potentials,
           .query_stride = tokens,
           .key_stride = tokens,
           .sequence_slot = plan.sequence_slot};
+}
+
+void check_inputs(std::string_view doing, const SoftmaxCore& core, const AttentionInputs& inputs,
+                  const TokenLayout& layout) {
+  check_queries_keys_values(doing, core.geometry, inputs, core.mask);
+  if (core.mask == AttentionMask::cross)
+    check_cross_layout(doing, layout, inputs.q.tokens, inputs.k.tokens);
+  else
+    check_layout(doing, layout, inputs.q.tokens, EmptySequences::allowed);
 }
 
 }  // namespace
@@ -73,9 +92,9 @@ void narrow_to_window(TilePlan& plan, size_t window) {
 
 AttentionMemory softmax_memory(const SoftmaxCore& core, size_t tokens, DType dtype, int threads) {
   const TileKernel& kernel = tile_kernel_for(dtype);
-  const size_t tiles = most_tiles(tokens);
+  const size_t tiles = tiles_of(core, tokens, tokens);
   Arena plan, saved;
-  take_plan_for(plan, core, tokens);
+  take_plan_for(plan, core, tiles);
   take_saved(saved, core, tokens);
   const size_t passes = most_up_to(tiles, [&](size_t t) {
     return std::max(forward_workspace(core.geometry, kernel, t, threads),
@@ -86,17 +105,19 @@ AttentionMemory softmax_memory(const SoftmaxCore& core, size_t tokens, DType dty
 
 void softmax_forward(std::string_view doing, const SoftmaxCore& core, const AttentionInputs& inputs,
                      Potentials potentials, const TokenLayout& layout, AnyView3 out,
-                     std::span<std::byte> saved, std::span<std::byte> workspace, ThreadTeam& team) {
+                     std::span<std::byte> saved, std::span<std::byte> workspace, ThreadTeam& team,
+                     const ScoreBias* bias) {
   const AttentionGeometry& g = core.geometry;
   const size_t tokens = inputs.q.tokens;
-  check_queries_keys_values(doing, g, inputs);
-  check_offsets(doing, layout.offsets, tokens);
+  check_inputs(doing, core, inputs, layout);
   check_heads(doing, "out", out, tokens, g.heads, g.value_dim, inputs.q.dtype);
   check_bytes(doing, "saved", softmax_memory(core, tokens, inputs.q.dtype, 1).saved, saved.size());
   if (tokens == 0) return;
   Arena arena(workspace), kept(saved);
-  const Plan plan = make_plan(arena, core, layout, tokens);
+  const Plan plan = make_plan(arena, core, layout, tokens, inputs.k.tokens);
   const Saved keep = take_saved(kept, core, tokens);
+  const ScorePotentials given = potentials_of(potentials, plan, tokens);
+  const PotentialBias potential_bias(given);
   ForwardTask task;
   task.q = inputs.q;
   task.k = inputs.k;
@@ -104,17 +125,19 @@ void softmax_forward(std::string_view doing, const SoftmaxCore& core, const Atte
   task.out = out;
   task.rotate_q = task.rotate_k = {core.rotary, layout.positions.data};
   task.scale = g.scale;
-  task.bias = bias_of(core, potentials, plan, tokens);
+  task.bias = core.biased ? &potential_bias : bias;
   task.plan = plan.tiles;
   task.query_tiles = task.plan.tiles;
   task.query_tile = task.plan.tile;
+  task.first_key = task.plan.first_key;
+  task.last_key = task.plan.last_key;
   task.log2_sum = keep.log2_sum;
   task.first_tile = keep.first_tile;
   if (core.biased)
     find_first_tiles({.q = inputs.q,
                       .k = inputs.k,
                       .scale = g.scale,
-                      .bias = task.bias,
+                      .potentials = given,
                       .plan = task.plan,
                       .query_tiles = task.query_tiles,
                       .query_tile = task.query_tile},
@@ -126,23 +149,26 @@ void softmax_backward(std::string_view doing, const SoftmaxCore& core,
                       const AttentionInputs& inputs, Potentials potentials,
                       const TokenLayout& layout, AnyView3 out, AnyView3 dout,
                       std::span<const std::byte> saved, const AttentionGradients& gradients,
-                      double* dpotential, std::span<std::byte> workspace, ThreadTeam& team) {
+                      double* dpotential, std::span<std::byte> workspace, ThreadTeam& team,
+                      const ScoreBias* bias) {
   const AttentionGeometry& g = core.geometry;
-  const size_t tokens = inputs.q.tokens;
+  const size_t tokens = inputs.q.tokens, keys = inputs.k.tokens;
   const DType dtype = inputs.q.dtype;
-  check_queries_keys_values(doing, g, inputs);
-  check_offsets(doing, layout.offsets, tokens);
+  check_inputs(doing, core, inputs, layout);
   check_heads(doing, "out", out, tokens, g.heads, g.value_dim, dtype);
   check_heads(doing, "dout", dout, tokens, g.heads, g.value_dim, dtype);
   check_heads(doing, "dq", gradients.dq, tokens, g.heads, g.head_dim, dtype);
-  check_heads(doing, "dk", gradients.dk, tokens, g.kv_heads, g.head_dim, dtype);
-  check_heads(doing, "dv", gradients.dv, tokens, g.kv_heads, g.value_dim, dtype);
+  check_heads(doing, "dk", gradients.dk, keys, g.kv_heads, g.head_dim, dtype);
+  check_heads(doing, "dv", gradients.dv, keys, g.kv_heads, g.value_dim, dtype);
   check_bytes(doing, "saved", softmax_memory(core, tokens, dtype, 1).saved, saved.size());
-  if (tokens == 0) return;
+  if (tokens + keys == 0) return;
   Arena arena(workspace);
   Arena kept({const_cast<std::byte*>(saved.data()), saved.size()});
-  const Plan plan = make_plan(arena, core, layout, tokens);
+  const Plan plan = make_plan(arena, core, layout, tokens, keys);
   const Saved keep = take_saved(kept, core, tokens);
+  ScorePotentials given = potentials_of(potentials, plan, tokens);
+  given.gradients = dpotential;
+  const PotentialBias potential_bias(given);
   BackwardTask task;
   task.q = inputs.q;
   task.k = inputs.k;
@@ -154,11 +180,10 @@ void softmax_backward(std::string_view doing, const SoftmaxCore& core,
   task.dv = gradients.dv;
   task.rotary = {core.rotary, layout.positions.data};
   task.scale = g.scale;
-  task.bias = bias_of(core, potentials, plan, tokens);
+  task.bias = core.biased ? &potential_bias : bias;
   task.plan = plan.tiles;
   task.first_tile = keep.first_tile;
   task.log2_sum = keep.log2_sum;
-  task.dpotential = dpotential;
   if (dpotential != nullptr) std::fill_n(dpotential, g.heads * tokens, 0.0);
   run_backward(task, g, tile_kernel_for(dtype), arena, team);
 }
@@ -171,11 +196,11 @@ std::optional<AttentionStatistics> softmax_statistics(const SoftmaxCore& core,
   const size_t tokens = layout.offsets[layout.offsets.size - 1];
   if (tokens == 0) return statistics;
   Arena sizes;
-  take_plan_for(sizes, core, tokens);
+  take_plan_for(sizes, core, tiles_of(core, tokens, tokens));
   AlignedBuffer memory(sizes.used());
   Arena arena({memory.data(), memory.size()});
   Arena kept({const_cast<std::byte*>(saved.data()), saved.size()});
-  const TilePlan plan = make_plan(arena, core, layout, tokens).tiles;
+  const TilePlan plan = make_plan(arena, core, layout, tokens, tokens).tiles;
   const int32_t* first_tile = take_saved(kept, core, tokens).first_tile;
   for (size_t head = 0; head < core.geometry.heads; ++head) {
     for (size_t t = 0; t < plan.tiles; ++t) {

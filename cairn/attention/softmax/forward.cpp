@@ -24,7 +24,7 @@ struct PackedKeys {
 // A tile of queries and what it has gathered so far.
 struct Queries {
   size_t tile = 0;  // which of the task's
-  size_t first_key_tile = 0;
+  size_t first_key_tile = 0, end_key_tile = 0;
   uint32_t* packed = nullptr;  // columns form
   float* out = nullptr;        // [kTile][width of v]
   OnlineSoftmax* state = nullptr;
@@ -97,9 +97,6 @@ class Forward {
     return task_.query_slot + queries.tile * kTile;
   }
   const Tile& tile_of(const Queries& queries) const { return task_.query_tile[queries.tile]; }
-  size_t last_key_tile(const Queries& queries) const {
-    return (first_slot(queries) + tile_of(queries).tokens - 1) / kTile;
-  }
   void begin(size_t head, Queries& queries, const Scratch& s) const;
   void visit(size_t slot, size_t head, size_t key_tile, const Queries& queries,
              const Scratch& s) const;
@@ -114,7 +111,7 @@ class Forward {
 };
 
 void Forward::pack(size_t slot, size_t head, size_t t, const Scratch& s) const {
-  const Tile& tile = task_.plan.tile[t];
+  const Tile& tile = task_.plan.key_tile[t];
   const size_t token = tile.token, tokens = tile.tokens, at = packed_.index(slot, t);
   load_tile(tile_rows(task_.k, token, tokens, head), rows_from(task_.rotate_k, token), s.load);
   kernel_.to_rows(s.load, g_.head_dim, packed_.keys + at * key_words_);
@@ -124,7 +121,9 @@ void Forward::pack(size_t slot, size_t head, size_t t, const Scratch& s) const {
 
 void Forward::begin(size_t head, Queries& queries, const Scratch& s) const {
   const Tile& tile = tile_of(queries);
-  queries.first_key_tile = tile.first_key / kTile;
+  queries.first_key_tile = tile.first_key_tile();
+  queries.end_key_tile = tile.end_key_tile();
+  if (!tile.sees_keys()) std::fill_n(queries.out, kTile * padded_width(g_.value_dim), 0.0F);
   if (task_.first_tile != nullptr)
     queries.first_key_tile = std::max<size_t>(
         queries.first_key_tile, task_.first_tile[head * task_.query_tiles + queries.tile]);
@@ -133,34 +132,31 @@ void Forward::begin(size_t head, Queries& queries, const Scratch& s) const {
   kernel_.to_columns(s.load, g_.head_dim, queries.packed);
   std::fill_n(queries.state->maximum, kTile, std::numeric_limits<float>::lowest());
   std::fill_n(queries.state->sum, kTile, 0.0F);
-  const size_t slot = first_slot(queries);
   for (size_t row = 0; row < kTile; ++row) {
     const bool real = row < static_cast<size_t>(tile.tokens);
-    queries.first_key[row] = real ? task_.plan.first_key[slot + row] : 0;
-    queries.last_key[row] = real ? static_cast<int32_t>(slot + row) : -1;
+    queries.first_key[row] = real ? task_.first_key[queries.tile * kTile + row] : 0;
+    queries.last_key[row] = real ? task_.last_key[queries.tile * kTile + row] : -1;
   }
 }
 
 void Forward::visit(size_t slot, size_t head, size_t key_tile, const Queries& queries,
                     const Scratch& s) const {
   const size_t tokens = tile_of(queries).tokens, key0 = key_tile * kTile;
-  const size_t first_query = first_slot(queries), end_query = first_query + tokens;
-  const size_t keys = std::min(kTile, align_up(end_query - key0, 2));
+  const size_t first_query = first_slot(queries), keys = keys_in_sight(tile_of(queries), key0);
   const size_t columns = align_up(tokens, kWidth), width = padded_width(g_.value_dim);
-  const bool masked =
-      key0 + keys - 1 > first_query || static_cast<int32_t>(key0) < queries.first_key[tokens - 1];
-  const bool diagonal = key0 == first_query;
+  const bool masked = needs_mask(queries.first_key, queries.last_key, tokens, key0, keys);
+  const bool diagonal = task_.plan.causal && key0 == first_query;
   const size_t at = packed_.index(slot, key_tile);
-  if (task_.bias)
-    task_.bias.fill({.head = head,
-                     .query = static_cast<size_t>(tile_of(queries).token),
-                     .queries = tokens,
-                     .query_slot = first_query,
-                     .key_tile = task_.plan.tile[key_tile],
-                     .key_slot = key0,
-                     .keys = keys,
-                     .columns = columns},
-                    task_.scale, s.scores);
+  if (task_.bias != nullptr)
+    task_.bias->fill({.head = head,
+                      .query = static_cast<size_t>(tile_of(queries).token),
+                      .queries = tokens,
+                      .query_slot = first_query,
+                      .key_tile = task_.plan.key_tile[key_tile],
+                      .key_slot = key0,
+                      .keys = keys,
+                      .columns = columns},
+                     task_.scale, s.scores);
 
   product_of_scores(kernel_,
                     {.rows = keys,
@@ -173,7 +169,7 @@ void Forward::visit(size_t slot, size_t head, size_t key_tile, const Queries& qu
                      .b_depth = kTile,
                      .c = s.scores,
                      .c_row = kTile,
-                     .accumulate = bool{task_.bias}},
+                     .accumulate = task_.bias != nullptr},
                     diagonal);
   const bool grown = steps_.softmax(
       {.scores = s.scores,
@@ -206,10 +202,11 @@ void Forward::finish(size_t head, const Queries& queries) const {
   const OnlineSoftmax& state = *queries.state;
   float inverse[kTile];
   for (size_t row = 0; row < static_cast<size_t>(tile.tokens); ++row) {
-    inverse[row] = 1.0F / state.sum[row];
+    const bool none = state.sum[row] == 0.0F;  // no key was seen
+    inverse[row] = none ? 0.0F : 1.0F / state.sum[row];
     if (task_.log2_sum != nullptr)
       task_.log2_sum[head * task_.q.tokens + tile.token + row] =
-          state.maximum[row] * (task_.scale * kLog2E) + std::log2(state.sum[row]);
+          none ? 0.0F : state.maximum[row] * (task_.scale * kLog2E) + std::log2(state.sum[row]);
   }
   scale_rows(inverse, tile.tokens, padded_width(g_.value_dim), queries.out);
   unload_tile(queries.out, 1.0F, {}, tile_rows(task_.out, tile.token, tile.tokens, head));
@@ -220,12 +217,14 @@ void Forward::attend(size_t slot, size_t head, size_t first, size_t count, Scrat
     s.strip[i].tile = first + i;
     begin(head, s.strip[i], s);
   }
-  size_t earliest = s.strip[0].first_key_tile;
-  for (size_t i = 1; i < count; ++i) earliest = std::min(earliest, s.strip[i].first_key_tile);
-  const size_t last = last_key_tile(s.strip[count - 1]);
-  for (size_t t = earliest; t <= last; ++t)
+  size_t earliest = s.strip[0].first_key_tile, end = s.strip[0].end_key_tile;
+  for (size_t i = 1; i < count; ++i) {
+    earliest = std::min(earliest, s.strip[i].first_key_tile);
+    end = std::max(end, s.strip[i].end_key_tile);
+  }
+  for (size_t t = earliest; t < end; ++t)
     for (size_t i = 0; i < count; ++i)
-      if (s.strip[i].first_key_tile <= t && t <= last_key_tile(s.strip[i]))
+      if (s.strip[i].first_key_tile <= t && t < s.strip[i].end_key_tile)
         visit(slot, head, t, s.strip[i], s);
   for (size_t i = 0; i < count; ++i) finish(head, s.strip[i]);
 }

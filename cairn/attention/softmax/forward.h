@@ -8,17 +8,20 @@
 
 namespace cairn {
 
-// What one forward pass reads and writes. Keys and values fill the slots of `plan`; the queries
-// are the tokens of `query_tiles`, query tile t's row r being slot query_slot + t * kTile + r.
+// What one forward pass reads and writes. Keys and values fill the slots of `plan`. The queries are
+// the tokens of `query_tiles`; where they are tokens of the plan too, row r of query tile t is slot
+// query_slot + t * kTile + r.
 struct ForwardTask {
   AnyView3 q, k, v, out;
   RotaryRows rotate_q;  // positions by token of q; no table: q and k are not rotated
   RotaryRows rotate_k;  // positions by token of k; no table: k is rotated already
   float scale = 1;
-  ScoreBias bias;
-  TilePlan plan;  // of the keys
+  const ScoreBias* bias = nullptr;  // null: none
+  TilePlan plan;                    // of the keys
   size_t query_tiles = 0;
-  const Tile* query_tile = nullptr;  // [query_tiles], first_key in slots of the plan
+  const Tile* query_tile = nullptr;    // [query_tiles], what they see in slots of the plan
+  const int32_t* first_key = nullptr;  // [query_tiles * kTile] likewise, of each row
+  const int32_t* last_key = nullptr;
   size_t query_slot = 0;
   // First key tile that the queries of a tile visit, if later than the plan says: [heads,
   // query_tiles]; null: as the plan says.

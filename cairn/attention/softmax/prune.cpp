@@ -40,8 +40,9 @@ int32_t find_first(const PruneTask& task, const Norms& norms, size_t head, size_
   const float* keys_until = norms.keys_until + kv_head * norms.tiles;
   const float query = largest_norm(tile_rows(task.q, tile.token, tile.tokens, head));
   const float self = larger(keys[own], keys[last]);
-  const double potential = task.bias.queries[head * task.bias.query_stride + tile.token];
-  const double* of_keys = task.bias.keys + head * task.bias.key_stride;
+  const double potential =
+      task.potentials.queries[head * task.potentials.query_stride + tile.token];
+  const double* of_keys = task.potentials.keys + head * task.potentials.key_stride;
   size_t first = tile.first_key / kTile;
   const double most = std::log(static_cast<double>((last - first + 1) * kTile)) + kPruneMargin;
   for (; first < own; ++first) {

@@ -14,7 +14,7 @@ inline constexpr double kPruneMargin = 24 * 0.6931471805599453;
 struct PruneTask {
   AnyView3 q, k;  // rotated or not: rotations keep norms
   double scale = 1;
-  ScoreBias bias;
+  ScorePotentials potentials;
   TilePlan plan;           // of the keys
   size_t query_tiles = 0;  // as in ForwardTask
   const Tile* query_tile = nullptr;

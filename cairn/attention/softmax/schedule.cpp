@@ -28,8 +28,12 @@ BlockPair make_pair(const Segment& segment, size_t block_tiles, size_t query, si
 }
 
 bool meets(const TilePlan& plan, const BlockPair& pair) {
-  const auto key_end = (pair.key_tile + pair.key_tiles) * static_cast<int32_t>(kTile);
-  return plan.tile[pair.query_tile].first_key < key_end;
+  const auto key_begin = static_cast<size_t>(pair.key_tile);
+  const size_t key_end = key_begin + pair.key_tiles;
+  const Tile* tile = plan.tile + pair.query_tile;
+  return std::any_of(tile, tile + pair.query_tiles, [&](const Tile& queries) {
+    return queries.first_key_tile() < key_end && queries.end_key_tile() > key_begin;
+  });
 }
 
 }  // namespace
@@ -42,26 +46,28 @@ size_t round_count(const TilePlan& plan, size_t block_tiles) {
   size_t most = 1;
   for (size_t s = 0; s < plan.segments; ++s)
     most = std::max(most, block_count(plan.segment[s], block_tiles));
-  return align_up(most, 2);
+  return plan.causal ? align_up(most, 2) : most;
 }
 
 size_t pairs_of_round(const TilePlan& plan, size_t block_tiles, size_t round, BlockPair* pairs) {
   size_t count = 0;
-  const auto add = [&](const Segment& segment, size_t a, size_t b) {
-    const BlockPair pair = make_pair(segment, block_tiles, std::max(a, b), std::min(a, b));
+  const auto add = [&](const Segment& segment, size_t query, size_t key) {
+    const BlockPair pair = make_pair(segment, block_tiles, query, key);
     if (meets(plan, pair)) pairs[count++] = pair;
   };
   for (size_t s = 0; s < plan.segments; ++s) {
     const Segment& segment = plan.segment[s];
     const size_t blocks = block_count(segment, block_tiles), players = align_up(blocks, 2);
-    if (round == 0) {
+    if (!plan.causal) {
+      for (size_t i = 0; round < blocks && i < blocks; ++i) add(segment, i, (i + round) % blocks);
+    } else if (round == 0) {
       for (size_t block = 0; block < blocks; ++block) add(segment, block, block);
     } else if (round < players) {
       for (size_t seat = 0; seat < players / 2; ++seat) {
         // Seat 0 meets its opposite; the others meet pairwise across the circle.
         const size_t a = player_at(seat, round - 1, players);
         const size_t b = seat == 0 ? round - 1 : player_at(players - 1 - seat, round - 1, players);
-        if (std::max(a, b) < blocks) add(segment, a, b);
+        if (std::max(a, b) < blocks) add(segment, std::max(a, b), std::min(a, b));
       }
     }
   }

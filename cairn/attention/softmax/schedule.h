@@ -4,7 +4,9 @@
 // both, so that each score is computed once. Two units that share a block must not run together.
 // Every pair of blocks of a segment meets exactly once in a round-robin tournament (the circle
 // method): in each round the pairs are disjoint, so they run in parallel without locks, and every
-// gradient receives its terms in an order that does not depend on the number of threads.
+// gradient receives its terms in an order that does not depend on the number of threads. Where
+// queries see later keys too, the b blocks of a segment need b rounds: in round r, block i of the
+// queries meets block (i + r) mod b of the keys.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +17,7 @@ namespace cairn {
 
 struct BlockPair {
   int32_t query_tile, query_tiles;  // first, count
-  int32_t key_tile, key_tiles;      // the same as the queries', or earlier
+  int32_t key_tile, key_tiles;      // in causal plans the same as the queries', or earlier
 };
 
 // Tiles of a block for `tiles` tiles times `heads` heads: enough units for many threads, long
