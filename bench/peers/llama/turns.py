@@ -80,10 +80,10 @@ def bandwidth(model, depth):
     return line["bandwidth_gbs"], line["bytes"]
 
 
-def take_turns(model, request, context, blocks):
+def take_turns(model, request, context, blocks, rival=best_peer):
     """Medians of our and the peer's seconds, the paired ratios, and the peer's threads."""
     mine = ours(model, library.THREADS)
-    theirs, threads = best_peer(model, context, request)
+    theirs, threads = rival(model, context, request)
     mine.block(request)
     seconds = [[], []]
     for _ in range(blocks):
