@@ -160,15 +160,7 @@ size_t Chat::keep_common_start(std::span<const int32_t> prompt) {
   const std::span<const int32_t> known = session_.tokens();
   const auto [end, unused] =
       std::mismatch(known.begin(), known.end(), prompt.begin(), prompt.end());
-  size_t common = std::min(static_cast<size_t>(end - known.begin()), prompt.size() - 1);
-  if (common == known.size()) return common;
-  try {
-    session_.truncate(common);
-  } catch (const Error&) {  // an attention mechanism that cannot
-    session_ = model_.engine().start();
-    common = 0;
-  }
-  return common;
+  return session_.keep(std::min(static_cast<size_t>(end - known.begin()), prompt.size() - 1));
 }
 
 ChatReply Chat::answer(const GenerateOptions& how, TextCallback on_text) {

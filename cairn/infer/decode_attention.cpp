@@ -18,8 +18,7 @@ constexpr size_t kMostQueries = 64;
 }  // namespace
 
 size_t DecodeProgram::Walk::first_key(const Layer& layer, size_t position) const {
-  const size_t window = layer.plain->window;
-  return window == 0 || position < window ? 0 : position + 1 - window;
+  return first_visible(layer.plain->window, position);
 }
 
 CachedChunk DecodeProgram::Walk::chunk_at(const Layer& layer, size_t kv_head, size_t chunk) const {

@@ -1,8 +1,10 @@
 #include "cairn/infer/decode_memory.h"
 
+#include <algorithm>
 #include <map>
 
 #include "cairn/base/error.h"
+#include "cairn/infer/paged_cache.h"
 #include "cairn/kernels/tiles.h"
 #include "cairn/model/architecture.h"
 #include "cairn/model/decoder_layout.h"
@@ -26,8 +28,9 @@ uint64_t bytes_as_tiles(const std::string& name, BlockType type, const Shape& sh
 
 uint64_t cache_bytes(const AttentionMechanism& attention, size_t context) {
   const AttentionGeometry& g = attention.geometry();
-  if (attention.plain_softmax())
-    return context * g.kv_heads * (g.head_dim + g.value_dim) * dtype_size(DType::f16);
+  if (const auto plain = attention.plain_softmax())
+    return std::min(context, PagedCache::most_pages(plain->window, context) * PagedCache::kPage) *
+           g.kv_heads * (g.head_dim + g.value_dim) * dtype_size(DType::f16);
   const auto cache = attention.make_cache(kCacheSample, DType::f32);
   return cache->bytes() * context / kCacheSample;
 }

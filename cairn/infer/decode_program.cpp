@@ -90,7 +90,8 @@ void DecodeProgram::compile_layer(const DecoderLayerWeights& weights, size_t ind
 CacheShape DecodeProgram::cache_shape(BlockType type) const {
   const AttentionGeometry& g = attention_[0].geometry();
   CacheShape shape{.kv_heads = g.kv_heads, .head_dim = g.head_dim, .value_dim = g.value_dim};
-  for (size_t i = 0; i < layers_.size(); ++i) shape.layers += is_plain(i) ? 1 : 0;
+  for (const Layer& layer : layers_)
+    if (layer.plain) shape.windows.push_back(layer.plain->window);
   shape.type = type;
   return shape;
 }

@@ -126,7 +126,7 @@ int32_t DecodeSpeed::text(size_t position) const {
 }
 
 void DecodeSpeed::fill(size_t length) {
-  if (session_.length() > length) session_.truncate(length);
+  if (session_.length() > length) session_.keep(length);
   std::vector<int32_t> tokens;
   for (size_t i = session_.length(); i < length; ++i) tokens.push_back(text(i));
   if (!tokens.empty()) session_.append(tokens);
@@ -144,7 +144,7 @@ std::vector<double> DecodeSpeed::decode(size_t depth, size_t tokens) {
     token = best(session_.append(token));
     seconds.push_back(seconds_since(start));
   }
-  session_.truncate(depth);
+  session_.keep(depth);
   return seconds;
 }
 

@@ -48,6 +48,7 @@ struct Engine::Implementation {
 
   const ModelConfig& config() const { return program.config(); }
   void check(const Session::Implementation& session, std::span<const int32_t> tokens) const;
+  std::unique_ptr<Session::Implementation> start();
 
   size_t context;
   std::optional<BlockType> cache;
@@ -63,18 +64,16 @@ struct Session::Implementation {
     tokens.reserve(engine->context);
   }
 
-  // Reads tokens with the logits that rows of `logits` want: as many as tokens, or one, or none.
-  void read(std::span<const int32_t> some, View2<float> logits,
-            ActivationSquares* squares = nullptr) {
-    cache.prepare(tokens.size(), tokens.size() + some.size());
-    engine->program.run({some, tokens.size(), &cache, rooms, logits, squares});
-    tokens.insert(tokens.end(), some.begin(), some.end());
-  }
+  // Reads tokens in passes of at most kMostTokens; all or none. logits_of(first, count) says where
+  // the logits of a pass go: as many rows as tokens, or one, or none.
+  void read(std::span<const int32_t> text, FunctionRef<View2<float>(size_t, size_t)> logits_of,
+            ActivationSquares* squares = nullptr);
 
   // Forgets all tokens from `length` on, and what a pass that failed has left in the rooms.
   void forget(size_t length) {
     for (const auto& room : rooms)
       if (room && room->length() > length) room->truncate(length);
+    cache.truncate(length);
     tokens.resize(length);
   }
 
@@ -83,6 +82,35 @@ struct Session::Implementation {
   PagedCache cache;                                    // of the layers with plain attention
   std::vector<std::unique_ptr<AttentionCache>> rooms;  // one a layer; null in plain ones
 };
+
+std::unique_ptr<Session::Implementation> Engine::Implementation::start() {
+  auto session = std::make_unique<Session::Implementation>(this);
+  for (size_t i = 0; i < config().layers; ++i)
+    session->rooms.push_back(
+        program.is_plain(i) ? nullptr : program.attention(i).make_cache(context, room_cache));
+  return session;
+}
+
+void Session::Implementation::read(std::span<const int32_t> text,
+                                   FunctionRef<View2<float>(size_t, size_t)> logits_of,
+                                   ActivationSquares* squares) {
+  static_assert(DecodeProgram::kMostTokens <= PagedCache::kRewind);
+  engine->check(*this, text);
+  const size_t before = tokens.size();
+  try {
+    for (size_t done = 0; done < text.size();) {
+      const size_t count = std::min(text.size() - done, DecodeProgram::kMostTokens);
+      const std::span<const int32_t> some = text.subspan(done, count);
+      cache.prepare(tokens.size(), tokens.size() + count, before);
+      engine->program.run({some, tokens.size(), &cache, rooms, logits_of(done, count), squares});
+      tokens.insert(tokens.end(), some.begin(), some.end());
+      done += count;
+    }
+  } catch (...) {
+    forget(before);
+    throw;
+  }
+}
 
 void Engine::Implementation::check(const Session::Implementation& session,
                                    std::span<const int32_t> tokens) const {
@@ -116,55 +144,25 @@ Session& Session::operator=(Session&&) noexcept = default;
 Session::~Session() = default;
 
 View1<const float> Session::append(std::span<const int32_t> tokens) {
-  Engine::Implementation& engine = *implementation_->engine;
-  engine.check(*implementation_, tokens);
-  const size_t before = length();
-  const View2<float> logits(engine.logits.data(), 1, engine.logits.size());
-  try {
-    while (!tokens.empty()) {
-      const size_t count = std::min(tokens.size(), DecodeProgram::kMostTokens);
-      implementation_->read(tokens.first(count),
-                            count == tokens.size() ? logits : logits.rows_slice(0, 0));
-      tokens = tokens.subspan(count);
-    }
-  } catch (...) {
-    implementation_->forget(before);
-    throw;
-  }
-  return logits[0];
+  std::vector<float>& logits = implementation_->engine->logits;
+  const View2<float> last(logits.data(), 1, logits.size());
+  implementation_->read(tokens, [&](size_t first, size_t count) {
+    return first + count == tokens.size() ? last : last.rows_slice(0, 0);
+  });
+  return last[0];
 }
 
 void Session::append(std::span<const int32_t> tokens, View2<float> logits) {
-  Engine::Implementation& engine = *implementation_->engine;
-  engine.check(*implementation_, tokens);
-  check_shape("reading tokens", "logits", {tokens.size(), engine.config().vocab_size},
+  implementation_->engine->check(*implementation_, tokens);
+  check_shape("reading tokens", "logits", {tokens.size(), config().vocab_size},
               {logits.rows, logits.cols});
-  const size_t before = length();
-  try {
-    for (size_t done = 0; done < tokens.size();) {
-      const size_t count = std::min(tokens.size() - done, DecodeProgram::kMostTokens);
-      implementation_->read(tokens.subspan(done, count), logits.rows_slice(done, count));
-      done += count;
-    }
-  } catch (...) {
-    implementation_->forget(before);
-    throw;
-  }
+  implementation_->read(
+      tokens, [&](size_t first, size_t count) { return logits.rows_slice(first, count); });
 }
 
 void Session::append(std::span<const int32_t> tokens, ActivationSquares& squares) {
-  implementation_->engine->check(*implementation_, tokens);
-  const size_t before = length();
-  try {
-    for (size_t done = 0; done < tokens.size();) {
-      const size_t count = std::min(tokens.size() - done, DecodeProgram::kMostTokens);
-      implementation_->read(tokens.subspan(done, count), {}, &squares);
-      done += count;
-    }
-  } catch (...) {
-    implementation_->forget(before);
-    throw;
-  }
+  implementation_->read(
+      tokens, [](size_t, size_t) { return View2<float>(); }, &squares);
 }
 
 std::span<const int32_t> Session::tokens() const {
@@ -192,7 +190,24 @@ void Session::truncate(size_t length) {
                  .doing = "truncating a text",
                  .expected = fmt::format("at most its {} tokens", this->length()),
                  .found = std::to_string(length)});
+  if (!implementation_->cache.holds_before(length))
+    throw Error(
+        {.kind = ErrorKind::usage,
+         .doing = "truncating a text",
+         .subject = "layers that see a window of the text",
+         .expected = fmt::format("at most {} tokens taken away, or all", PagedCache::kRewind),
+         .found = fmt::format("{} of {}", this->length() - length, this->length()),
+         .hint = "read the text again from its beginning"});
   implementation_->forget(length);
+}
+
+size_t Session::keep(size_t length) {
+  try {
+    truncate(length);
+  } catch (const Error&) {
+    implementation_ = implementation_->engine->start();
+  }
+  return this->length();
 }
 
 Session Session::fork() const {
@@ -212,7 +227,7 @@ void Session::reserve(size_t length) {
                  .expected = fmt::format("at most {} tokens (the context)",
                                          implementation_->engine->context),
                  .found = std::to_string(length)});
-  implementation_->cache.prepare(this->length(), length);
+  implementation_->cache.reserve(this->length(), length);
 }
 
 Engine::Engine(const DecoderWeights& weights, ThreadTeam& team, const EngineOptions& options) {
@@ -223,14 +238,7 @@ Engine::Engine(const DecoderWeights& weights, ThreadTeam& team, const EngineOpti
 Engine::~Engine() = default;
 
 Session Engine::start() {
-  const DecodeProgram& program = implementation_->program;
-  auto session = std::make_unique<Session::Implementation>(implementation_.get());
-  for (size_t i = 0; i < program.config().layers; ++i)
-    session->rooms.push_back(program.is_plain(i)
-                                 ? nullptr
-                                 : program.attention(i).make_cache(implementation_->context,
-                                                                   implementation_->room_cache));
-  return Session(std::move(session));
+  return Session(implementation_->start());
 }
 
 const ModelConfig& Engine::config() const {

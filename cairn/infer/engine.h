@@ -70,14 +70,18 @@ class Session {
   const ModelConfig& config() const;
   // Bytes of the attention caches.
   size_t cache_bytes() const;
-  // Forgets all tokens from `length` on. Throws Error (usage) when the text is shorter or the
-  // mechanism cannot.
+  // Forgets all tokens from `length` on. Throws Error (usage) when the text is shorter, or the
+  // mechanism cannot. Layers with a window hold few older keys: they can forget all tokens, or up
+  // to PagedCache::kRewind of the longest that the text has been; else they refuse likewise.
   void truncate(size_t length);
+  // The same where it can be; else forgets everything. Returns how many tokens are left.
+  size_t keep(size_t length);
   // An independent text that continues from here.
   Session fork() const;
   // Takes the memory for a text of `length` tokens now, so that appending up to there cannot fail
-  // for want of it. Throws Error (usage) beyond the context and Error (failed) when there is not
-  // enough.
+  // for want of it (layers with a window may hold another window while more than
+  // PagedCache::kRewind tokens are appended to a text at once). Throws Error (usage) beyond the
+  // context and Error (failed) when there is not enough.
   void reserve(size_t length);
 
  private:

@@ -29,12 +29,12 @@ struct Case {
         keys(n * k),
         values(n * v),
         query(k),
-        cache({.layers = 2, .kv_heads = 2, .head_dim = k, .value_dim = v, .type = the_type}) {
+        cache({.windows = {0, 0}, .kv_heads = 2, .head_dim = k, .value_dim = v, .type = the_type}) {
     const RandomStream stream(7, "attention step");
     for (size_t i = 0; i < keys.size(); ++i) keys[i] = static_cast<float>(stream.normal(i));
     for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(stream.normal(i, 1));
     for (size_t i = 0; i < k; ++i) query[i] = static_cast<float>(stream.normal(i, 2));
-    cache.prepare(0, n);
+    for (size_t p = 0; p < n; ++p) cache.prepare(p, p + 1);
     if (type != BlockType::q8_0) round_all();
     for (size_t p = 0; p < n; ++p) {
       store_key(&keys[p * k], k, p % PagedCache::kPage, type, cache.keys(1, 1, p));
@@ -197,33 +197,6 @@ TEST(AttentionStep, RotationTurnsPairsByTheAngle) {
       EXPECT_NEAR(x[half + i], old[i] * std::sin(angle) + old[half + i] * std::cos(angle), 1e-4);
     }
   }
-}
-
-TEST(PagedCache, GrowsByPagesAndForksShareUntilTheyWrite) {
-  PagedCache cache(
-      {.layers = 1, .kv_heads = 1, .head_dim = 4, .value_dim = 4, .type = BlockType::f32});
-  cache.prepare(0, 1);
-  EXPECT_EQ(cache.capacity(), PagedCache::kPage);
-  cache.prepare(255, 257);
-  EXPECT_EQ(cache.capacity(), 2 * PagedCache::kPage);
-  const std::vector<float> one(4, 1), two(4, 2);
-  for (const size_t p : {3, 256})
-    store_value(one.data(), 4, p % PagedCache::kPage, BlockType::f32, cache.values(0, 0, p));
-  PagedCache fork = cache;
-  EXPECT_EQ(fork.values(0, 0, 3), cache.values(0, 0, 3));
-  fork.prepare(256, 258);
-  EXPECT_EQ(fork.values(0, 0, 3), cache.values(0, 0, 3));
-  ASSERT_NE(fork.values(0, 0, 256), cache.values(0, 0, 256));
-  store_value(two.data(), 4, 0, BlockType::f32, fork.values(0, 0, 256));
-  EXPECT_EQ(reinterpret_cast<const float*>(cache.values(0, 0, 256))[0], 1);
-  EXPECT_EQ(reinterpret_cast<const float*>(fork.values(0, 0, 256))[0], 2);
-}
-
-TEST(PagedCache, RefusesAnotherTypeAndMoreThanThereIsMemory) {
-  EXPECT_THROW(PagedCache({.layers = 1, .type = BlockType::i8}), Error);
-  PagedCache huge({.layers = 64, .kv_heads = 1024, .head_dim = 4096, .value_dim = 4096});
-  EXPECT_THROW(huge.prepare(0, size_t{1} << 30), Error);
-  EXPECT_EQ(huge.capacity(), 0U);
 }
 
 }  // namespace

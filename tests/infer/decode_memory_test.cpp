@@ -31,6 +31,18 @@ TEST(DecodeMemory, IsWhatTheEngineTakes) {
     }
 }
 
+TEST(DecodeMemory, ALayerWithAWindowCountsItsWindow) {
+  ModelConfig config = small_config();
+  config.context_length = 4096;
+  config.local_attention = {"softmax", {{"window", int64_t{300}}}};
+  config.local_layers = {1, 0, 1};
+  ThreadTeam team(1);
+  Engine engine(random_model(config), team, {.context = 4096});
+  Session session = engine.start();
+  session.reserve(4096);
+  EXPECT_EQ(memory_of(config, 4096, BlockType::f32).cache, session.cache_bytes());
+}
+
 TEST(DecodeMemory, GoesByTheTypesAsStored) {
   ModelConfig config = small_config();
   config.hidden_size = config.intermediate_size = 256;

@@ -492,6 +492,113 @@ TEST(Engine, ANumberThatIsNotFiniteIsNamedAndTheEngineGoesOn) {
   }
 }
 
+// A model whose layers see 20 tokens, all, 20, and a text many windows long.
+struct Windowed {
+  explicit Windowed(size_t context = 1600) {
+    config = small_config();
+    config.context_length = context;
+    config.local_attention = {"softmax", {{"window", int64_t{20}}}};
+    config.local_layers = {1, 0, 1};
+    tokens = random_tokens(context, config.vocab_size);
+  }
+  std::span<const int32_t> text(size_t begin, size_t end) const {
+    return std::span(tokens).subspan(begin, end - begin);
+  }
+
+  ModelConfig config;
+  std::vector<int32_t> tokens;
+};
+
+TEST(SlidingWindow, ALongTextAgreesWithItsDefinition) {
+  Windowed example(700);
+  const Model model = random_model(example.config);
+  ThreadTeam team(2, true);
+  Engine engine(model, team, kExact);
+  const std::vector<double> expected = reference_logits(model, example.tokens);
+  const std::vector<float> found = all_logits(engine, example.tokens);
+  double worst = 0;
+  for (size_t i = 0; i < found.size(); ++i)
+    worst = std::max(worst, std::abs(found[i] - expected[i]));
+  EXPECT_LE(worst, 5e-4);
+}
+
+TEST(SlidingWindow, ALayerTakesMemoryForItsWindowAlone) {
+  const Windowed example;
+  ThreadTeam team(1);
+  Engine engine(random_model(example.config), team, {});
+  Session session = engine.start(), reserved = engine.start();
+  reserved.reserve(1600);
+  const size_t most = reserved.cache_bytes();
+  const size_t page = 256 * 2 * 2 * 16 * sizeof(f16);  // of a layer
+  EXPECT_EQ(most, (7 + 2 * 3) * page);
+  for (size_t at = 0; at < 1600; at += 100) {
+    session.append(example.text(at, at + 100));
+    EXPECT_LE(session.cache_bytes(), most);
+  }
+  EXPECT_EQ(reserved.append(example.text(0, 1600)).size, 160U);
+  EXPECT_EQ(reserved.cache_bytes(), most);
+}
+
+TEST(SlidingWindow, ATextIsCutShortWithinWhatIsHeldAndRefusedBeyond) {
+  const Windowed example;
+  ThreadTeam team(1);
+  Engine engine(random_model(example.config), team, {});
+  Session session = engine.start(), other = engine.start();
+  session.append(example.text(0, 1500));
+  other.append(example.text(0, 1245));
+  const std::vector<float> expected = copy(other.append(example.text(1245, 1300)));
+  session.truncate(1400);
+  session.truncate(1244);  // 256 less than it was
+  EXPECT_EQ(copy(session.append(example.text(1244, 1300))), expected);
+  try {
+    session.truncate(500);
+    FAIL() << "keys that are gone";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.problem().found, "800 of 1300");
+  }
+  EXPECT_EQ(session.length(), 1300U);
+  Session fork = session.fork();
+  EXPECT_EQ(fork.keep(1200), 1200U);
+  EXPECT_EQ(fork.keep(500), 0U);
+  EXPECT_EQ(copy(fork.append(example.text(0, 1300))), expected);
+  const std::vector<float> next = copy(other.append(3));
+  EXPECT_EQ(copy(session.append(3)), next);
+  session.truncate(0);
+  EXPECT_EQ(copy(session.append(example.text(0, 1300))), expected);
+}
+
+TEST(SlidingWindow, ForksGoOnWithTheSameBits) {
+  const Windowed example;
+  ThreadTeam team(1);
+  Engine engine(random_model(example.config), team, {});
+  Session session = engine.start();
+  session.append(example.text(0, 900));
+  Session fork = session.fork();
+  const std::vector<float> expected = copy(session.append(example.text(900, 1500)));
+  for (size_t at = 900; at < 1400; at += 50) fork.append(example.text(at, at + 50));
+  EXPECT_EQ(copy(fork.append(example.text(1400, 1500))), expected);
+}
+
+// Its passes before the bad one have let go of what the text before them needs.
+TEST(SlidingWindow, AnAppendThatFailsLateLeavesTheTextAsItWas) {
+  Windowed example;
+  std::replace(example.tokens.begin(), example.tokens.end(), 7, 8);
+  example.config.tie_embeddings = false;
+  Model model = random_model(example.config);
+  for (float& value : model.matrix("model.embed_tokens.weight")[7]) value = 3e38F;
+  ThreadTeam team(1);
+  Engine engine(model, team, {});
+  Session session = engine.start(), other = engine.start();
+  session.append(example.text(0, 400));
+  other.append(example.text(0, 400));
+  std::vector<int32_t> bad(example.tokens.begin() + 400, example.tokens.begin() + 1500);
+  bad.back() = 7;
+  EXPECT_THROW(session.append(bad), Error);
+  EXPECT_EQ(session.length(), 400U);
+  const std::vector<float> expected = copy(other.append(9));
+  EXPECT_EQ(copy(session.append(9)), expected);
+}
+
 TEST(Session, CutAndForkedInEightBitsItHasTheSameBits) {
   ModelConfig config = small_config();
   config.head_dim = 32;

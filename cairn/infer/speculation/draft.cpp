@@ -48,8 +48,7 @@ View1<const float> DraftProposer::catch_up(std::span<const int32_t> history) {
   const auto end = std::mismatch(known.begin(), known.end(), history.begin(), history.end()).first;
   // At least the last token is read, for its logits.
   const size_t common = std::min(static_cast<size_t>(end - known.begin()), history.size() - 1);
-  session_.truncate(common);
-  return session_.append(history.subspan(common));
+  return session_.append(history.subspan(session_.keep(common)));
 }
 
 void DraftProposer::propose(std::span<const int32_t> history, size_t most, Proposal& proposal) {
