@@ -30,6 +30,13 @@ void check_geometry(std::string_view doing, const AttentionGeometry& g) {
     refuse(doing, "scale", "0 (for 1/sqrt(head_dim)) or positive", std::to_string(g.scale));
 }
 
+void check_causal(std::string_view doing, const AttentionMechanism& mechanism) {
+  if (mechanism.mask() == AttentionMask::causal) return;
+  refuse(doing, std::string(mechanism.name()) + " attention, option mask",
+         "causal, in what writes from left to right",
+         mechanism.mask() == AttentionMask::cross ? "cross" : "bidirectional");
+}
+
 double number_option(std::string_view doing, const std::string& key, const OptionValue& value) {
   if (const auto* real = std::get_if<double>(&value)) return *real;
   if (const auto* whole = std::get_if<int64_t>(&value)) return static_cast<double>(*whole);

@@ -13,6 +13,9 @@ namespace cairn {
 // negative.
 void check_geometry(std::string_view doing, const AttentionGeometry& geometry);
 
+// What writes from left to right attends to nothing that is not there yet: refuses other masks.
+void check_causal(std::string_view doing, const AttentionMechanism& mechanism);
+
 // A number, written whole or not.
 double number_option(std::string_view doing, const std::string& key, const OptionValue& value);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "cairn/attention/checks.h"
 #include "cairn/base/error.h"
 #include "cairn/base/median.h"
 #include "cairn/base/memory.h"
@@ -111,8 +112,11 @@ struct TrainingTokens {
     for (size_t i = 0; i < tokens.count(); ++i)
       positions.push_back(static_cast<int32_t>(i % w.tokens));
   }
-  TokenLayout layout() const {
-    return {{offsets.data(), offsets.size()}, {positions.data(), positions.size()}};
+  TokenLayout layout(AttentionMask mask) const {
+    const View1<const int32_t> own(offsets.data(), offsets.size());
+    return {own,
+            {positions.data(), positions.size()},
+            mask == AttentionMask::cross ? own : View1<const int32_t>()};
   }
 
   Tokens tokens;
@@ -141,6 +145,7 @@ class TrainingTrial : public Trial {
       : attention_(attention),
         training_(training),
         workload_(workload),
+        layout_(training.layout(attention.mask())),
         parameters_(attention.parameters()) {
     const AttentionMemory memory =
         attention.memory(training.tokens.count(), workload.tokens, workload.dtype, threads);
@@ -156,10 +161,10 @@ class TrainingTrial : public Trial {
     const AttentionGradients gradients{training_.dx_view, training_.dq.view(), training_.dk.view(),
                                        training_.dv.view(), parameters_.gradients};
     const double start = now();
-    attention_.forward(inputs, training_.layout(), tokens.out.view(), saved, workspace, team);
+    attention_.forward(inputs, layout_, tokens.out.view(), saved, workspace, team);
     const double middle = now();
-    attention_.backward(inputs, training_.layout(), tokens.out.view(), training_.dout.view(), saved,
-                        gradients, workspace, team);
+    attention_.backward(inputs, layout_, tokens.out.view(), training_.dout.view(), saved, gradients,
+                        workspace, team);
     const double end = now();
     forward_.push_back(middle - start);
     backward_.push_back(end - middle);
@@ -167,7 +172,8 @@ class TrainingTrial : public Trial {
   }
 
   AttentionTiming timing() const override {
-    const double context = (static_cast<double>(workload_.tokens) + 1) / 2;
+    const auto length = static_cast<double>(workload_.tokens);
+    const double context = attention_.mask() == AttentionMask::causal ? (length + 1) / 2 : length;
     const double gflop =
         1e-9 * static_cast<double>(training_.tokens.count()) * attention_.forward_flops(context);
     AttentionTiming timing;
@@ -179,7 +185,7 @@ class TrainingTrial : public Trial {
     timing.both_gflops = 3.5 * gflop / timing.both_seconds;
     timing.saved_bytes = saved_.size();
     timing.workspace_bytes = workspace_.size();
-    timing.statistics = attention_.statistics(training_.layout(), {saved_.data(), saved_.size()});
+    timing.statistics = attention_.statistics(layout_, {saved_.data(), saved_.size()});
     return timing;
   }
 
@@ -187,6 +193,7 @@ class TrainingTrial : public Trial {
   const AttentionMechanism& attention_;
   const TrainingTokens& training_;
   const AttentionWorkload& workload_;
+  TokenLayout layout_;
   RandomParameters parameters_;
   AlignedBuffer saved_, workspace_;
 };
@@ -290,8 +297,10 @@ std::vector<AttentionTiming> measure_attention(
                            ? kDecodeSteps * (static_cast<size_t>(workload.repetitions) + 1)
                            : 0;
   const Tokens tokens(g, hidden, workload.tokens + steps, DType::f32);
-  for (const AttentionMechanism* m : mechanisms)
+  for (const AttentionMechanism* m : mechanisms) {
+    check_causal("measuring an attention cache", *m);
     trials.push_back(std::make_unique<CacheTrial>(*m, tokens, workload));
+  }
   return run(trials, workload.repetitions, team);
 }
 

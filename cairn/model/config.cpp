@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cairn/attention/checks.h"
 #include "cairn/base/error.h"
 #include "cairn/model/architecture.h"
 
@@ -126,10 +127,18 @@ std::unique_ptr<AttentionMechanism> sized(const AttentionOptions& options, const
   return make_attention(options, geometry, context);
 }
 
+// Of what a decoder does among its own tokens.
+std::unique_ptr<AttentionMechanism> sized_causal(const AttentionOptions& options,
+                                                 const ModelConfig& c, size_t context) {
+  auto mechanism = sized(options, c, context);
+  check_causal("describing a model", *mechanism);
+  return mechanism;
+}
+
 }  // namespace
 
 std::unique_ptr<AttentionMechanism> make_attention(const ModelConfig& config) {
-  return sized(config.attention, config, config.context_length);
+  return sized_causal(config.attention, config, config.context_length);
 }
 
 size_t usual_context(const ModelConfig& config) {
@@ -149,9 +158,9 @@ size_t usual_context(const ModelConfig& config) {
 LayerAttention::LayerAttention(const ModelConfig& config, size_t context)
     : local_layers_(config.local_layers) {
   if (context == 0) context = config.context_length;
-  everywhere_ = sized(config.attention, config, context);
+  everywhere_ = sized_causal(config.attention, config, context);
   if (local_layers_.empty()) return;
-  local_ = sized(config.local_attention, config, context);
+  local_ = sized_causal(config.local_attention, config, context);
   if (local_->parameters() != everywhere_->parameters())
     refuse("local_attention", "the parameters of attention", "others");
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cairn/attention/checks.h"
 #include "cairn/base/cpu.h"
 #include "cairn/base/error.h"
 #include "cairn/base/suggest.h"
@@ -237,7 +238,7 @@ void ConfigReader::check_attention() const {
                                    .head_dim = m.head_dim,
                                    .value_dim = m.head_dim};
   try {
-    static_cast<void>(make_attention(m.attention, geometry, 1));
+    check_causal("choosing attention", *make_attention(m.attention, geometry, 1));
   } catch (const Error& error) {
     refuse_option("model.attention.", error);
   }

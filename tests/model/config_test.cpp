@@ -146,6 +146,18 @@ TEST(ModelConfig, LeavesTheMechanismToJudgeItsOptions) {
               HasSubstr("temperature"));
 }
 
+TEST(ModelConfig, ADecoderDoesNotAttendToWhatIsNotThereYet) {
+  for (const char* mask : {"bidirectional", "cross"}) {
+    ModelConfig config = tiny_config();
+    config.attention = {"relative_bias", {{"mask", std::string(mask)}}};
+    const std::string message = message_of([&] { parameter_specs(config); }, ErrorKind::usage);
+    EXPECT_THAT(message, HasSubstr("relative_bias attention, option mask"));
+    EXPECT_THAT(message, HasSubstr(mask));
+    EXPECT_THAT(message_of([&] { LayerAttention layers(config); }, ErrorKind::usage),
+                HasSubstr(mask));
+  }
+}
+
 TEST(ModelConfig, SpellsPlainSoftmaxAttentionInOneWay) {
   const ModelConfig expected = tiny_config();
   ModelConfig config = expected;

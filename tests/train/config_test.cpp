@@ -132,6 +132,8 @@ TEST(TrainConfig, TwentyWrongOnesGetMessagesToActOn) {
       {"[run]\nthreads = -2", {"run.threads", "whole number", "-2"}},
       {"[optim]\nlr = [1, 2]", {"optim.lr", "a number", "a list"}},
       {"[model]\nhidden_size = 738\nheads = 2", {"model.head_dim", "from 0 to 256", "369"}},
+      {"[model.attention]\nmechanism = \"relative_bias\"\nmask = \"cross\"",
+       {"train.toml:3", "option mask", "causal", "cross"}},
       {"optim = 3", {"optim", "no such key"}},
       {"[optim\nlr = 1", {"train.toml:1"}},
   };

@@ -76,6 +76,27 @@ struct StepSpace {
   size_t* first_key;      // [kv_heads]
 };
 
+// What a blockwise pass lays out before it runs.
+struct BlockwiseSpace {
+  BlockwiseSpace(Arena& arena, const SoftmaxCore& core, size_t tiles, size_t query_tiles) {
+    plan = take_plan(arena, tiles);
+    query_tile = arena.take<Tile>(query_tiles);
+    if (core.mask == AttentionMask::cross) {
+      first_key = arena.take<int32_t>(query_tiles * kTile);
+      last_key = arena.take<int32_t>(query_tiles * kTile);
+    }
+    if (!core.biased) return;
+    sequence_slot = arena.take<int32_t>(tiles * kTile);
+    first_tile = arena.take<int32_t>(core.geometry.heads * query_tiles);
+    scratch = arena.take<float>(prune_scratch(core.geometry, tiles));
+  }
+  TilePlan plan;
+  Tile* query_tile;
+  int32_t *first_key = nullptr, *last_key = nullptr;        // of each query, in cross-attention
+  int32_t *sequence_slot = nullptr, *first_tile = nullptr;  // with potentials
+  float* scratch = nullptr;
+};
+
 }  // namespace
 
 KeyValueCache::KeyValueCache(const SoftmaxCore& core, size_t capacity, DType dtype)
@@ -162,65 +183,48 @@ void KeyValueCache::attend_blockwise(const AttentionInputs& inputs, const AnyVie
   const size_t tokens = inputs.q.tokens, total = keys_of(tokens - 1);
   const size_t query_tiles = chunk_count(tokens, kTile), tiles = most_tiles(total);
   const TileKernel& kernel = tile_kernel_for(inputs.q.dtype);
-  TilePlan plan;
-  Tile* query_tile = nullptr;
-  int32_t *sequence_slot = nullptr, *first_tile = nullptr;
-  int32_t *first_key = nullptr, *last_key = nullptr;  // of each query, in cross-attention
-  float* scratch = nullptr;
-  const auto take = [&](Arena& arena) {
-    plan = take_plan(arena, tiles);
-    query_tile = arena.take<Tile>(query_tiles);
-    if (crosses()) {
-      first_key = arena.take<int32_t>(query_tiles * kTile);
-      last_key = arena.take<int32_t>(query_tiles * kTile);
-    }
-    if (!core_.biased) return;
-    sequence_slot = arena.take<int32_t>(tiles * kTile);
-    first_tile = arena.take<int32_t>(g.heads * query_tiles);
-    scratch = arena.take<float>(prune_scratch(g, tiles));
-  };
   Arena sizes;
-  take(sizes);
+  const BlockwiseSpace counted(sizes, core_, tiles, query_tiles);
   Arena arena = workspace(sizes.used() + forward_workspace(g, kernel, tiles, team.size()));
-  take(arena);
+  BlockwiseSpace s(arena, core_, tiles, query_tiles);
   const int32_t offsets[] = {0, static_cast<int32_t>(total)};
-  fill_plan(plan, {offsets, 2});
-  if (core_.biased) std::fill_n(sequence_slot, plan.slots(), 0);
-  if (core_.window > 0) narrow_to_window(plan, core_.window);
+  fill_plan(s.plan, {offsets, 2});
+  if (core_.biased) std::fill_n(s.sequence_slot, s.plan.slots(), 0);
+  if (core_.window > 0) narrow_to_window(s.plan, core_.window);
   ForwardTask task;
-  task.first_key = plan.first_key + length_;
-  task.last_key = plan.last_key + length_;
-  task.query_slot = length_;
   if (crosses()) {
-    plan.causal = false;
-    std::fill_n(first_key, query_tiles * kTile, 0);
-    std::fill_n(last_key, query_tiles * kTile, static_cast<int32_t>(total) - 1);
-    task.first_key = first_key;
-    task.last_key = last_key;
-    task.query_slot = 0;
+    s.plan.causal = false;
+    std::fill_n(s.first_key, query_tiles * kTile, 0);
+    std::fill_n(s.last_key, query_tiles * kTile, static_cast<int32_t>(total) - 1);
+    task.first_key = s.first_key;
+    task.last_key = s.last_key;
+  } else {
+    task.first_key = s.plan.first_key + length_;
+    task.last_key = s.plan.last_key + length_;
+    task.query_slot = length_;
   }
   for (size_t t = 0; t < query_tiles; ++t) {
     const size_t begin = t * kTile, count = std::min(kTile, tokens - begin);
-    query_tile[t] = {static_cast<int32_t>(begin), static_cast<int32_t>(count),
-                     task.first_key[begin], task.last_key[begin + count - 1]};
+    s.query_tile[t] = {static_cast<int32_t>(begin), static_cast<int32_t>(count),
+                       task.first_key[begin], task.last_key[begin + count - 1]};
   }
-  task.plan = plan;
+  task.plan = s.plan;
   task.q = inputs.q;
   task.k = first_tokens(key_view(), total);
   task.v = first_tokens(value_view(), total);
   task.out = out;
   task.rotate_q = rotation();
   task.scale = g.scale;
-  const ScorePotentials given = potentials(sequence_slot);
+  const ScorePotentials given = potentials(s.sequence_slot);
   const PotentialBias potential_bias(given);
   task.bias = core_.biased ? &potential_bias : bias;
   task.query_tiles = query_tiles;
-  task.query_tile = query_tile;
-  task.first_tile = first_tile;
+  task.query_tile = s.query_tile;
+  task.first_tile = s.first_tile;
   if (core_.biased) {
-    find_first_tiles({task.q, task.k, g.scale, given, plan, query_tiles, query_tile, length_}, g,
-                     scratch, first_tile, team);
-    count_blockwise(query_tiles, query_tile, first_tile);
+    find_first_tiles({task.q, task.k, g.scale, given, s.plan, query_tiles, s.query_tile, length_},
+                     g, s.scratch, s.first_tile, team);
+    count_blockwise(query_tiles, s.query_tile, s.first_tile);
   }
   run_forward(task, g, kernel, arena, team);
 }
