@@ -131,6 +131,7 @@ AnyView3 KeyValueCache::value_view() const {
 }
 
 ScorePotentials KeyValueCache::potentials(const int32_t* sequence_slot) const {
+  if (!core_.biased) return {};
   return {.queries = potentials_.data() + length_,
           .keys = potentials_.data(),
           .query_stride = capacity_,
