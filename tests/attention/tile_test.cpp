@@ -85,6 +85,18 @@ TEST(MeasureAttention, CountsWhatTheMaskLeaves) {
   EXPECT_THROW(timing_of(c, {.tokens = 0, .repetitions = 1}, team), Error);
 }
 
+TEST(MeasureAttention, CountsEveryKeyWhereTheMaskLeavesAll) {
+  ThreadTeam team(1);
+  for (const char* mask : {"bidirectional", "cross"}) {
+    const Case c({.options = {"relative_bias", {{"mask", std::string(mask)}}}});
+    const auto timing = timing_of(c, {.sequences = 2, .tokens = 64, .repetitions = 1}, team);
+    const double gflop = 1e-9 * 2 * 64 * c.attention->forward_flops(64);
+    EXPECT_NEAR(timing.forward_gflops * timing.forward_seconds, gflop, 1e-6 * gflop) << mask;
+    const AttentionWorkload decode{.phase = AttentionPhase::decode, .tokens = 8, .repetitions = 1};
+    EXPECT_THROW(timing_of(c, decode, team), Error) << mask;
+  }
+}
+
 TEST(MeasureAttention, DecodeCountsOneTokenAtItsDepthAndPrefillAllOfThem) {
   ThreadTeam team(1);
   const Case c({.heads = 2, .kv_heads = 2});
