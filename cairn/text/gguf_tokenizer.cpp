@@ -7,6 +7,7 @@
 
 #include "cairn/base/error.h"
 #include "cairn/io/json.h"
+#include "cairn/text/merge_scores.h"
 #include "cairn/text/pretokenizer.h"
 #include "cairn/text/string_index.h"
 #include "cairn/text/vocabulary.h"
@@ -263,6 +264,11 @@ std::string pre_of(const TokenizerSpec& spec) {
   cannot_write("pre_tokenizer", "one that GGUF has a name for");
 }
 
+// "<0x0A>"
+bool is_byte_token(const std::string& token) {
+  return token.size() == 6 && token.compare(0, 3, "<0x") == 0;
+}
+
 void write_tokens(const TokenizerSpec& spec, GgufTokenizer& keys) {
   keys.tokens = spec.vocabulary;
   for (const AddedToken& token : spec.added) {
@@ -276,8 +282,8 @@ void write_tokens(const TokenizerSpec& spec, GgufTokenizer& keys) {
   };
   for (const int32_t id : spec.unmatched) {
     const std::string& token = keys.tokens[static_cast<size_t>(id)];
-    const bool byte = token.size() == 6 && token.compare(0, 3, "<0x") == 0;
-    set(id, token == spec.unknown_token ? Type::unknown : byte ? Type::byte : Type::unused);
+    const Type other = is_byte_token(token) ? Type::byte : Type::unused;
+    set(id, token == spec.unknown_token ? Type::unknown : other);
   }
   for (const AddedToken& token : spec.added) {
     set(token.id, token.special ? Type::control : Type::user_defined);
@@ -320,6 +326,40 @@ void write_sentencepiece(const TokenizerSpec& spec, GgufTokenizer& keys) {
   }
 }
 
+// Finds nothing once blanks are U+2581.
+bool splits_at_blanks(const PretokenizerStep& step) {
+  return step.kind == PretokenizerStep::Kind::split && !step.pattern_is_regex &&
+         step.pattern == " " && !step.invert;
+}
+
+// BPE over characters by merges: what SentencePiece makes of scores, as Hugging Face files have it.
+void write_merged(const TokenizerSpec& spec, GgufTokenizer& keys) {
+  using Kind = NormalizerStep::Kind;
+  const std::string mark(kMetaspace);
+  const NormalizerStep prefix{.kind = Kind::prepend, .content = mark};
+  const NormalizerStep blanks{.kind = Kind::replace, .pattern = " ", .content = mark};
+  const bool prefixed = spec.normalizer == std::vector{prefix, blanks};
+  if (!prefixed && spec.normalizer != std::vector{blanks})
+    cannot_write("normalizer", "blanks that become U+2581, perhaps with one in front");
+  if (!std::all_of(spec.pretokenizer.begin(), spec.pretokenizer.end(), splits_at_blanks))
+    cannot_write("pre_tokenizer", "none, or a split at blanks");
+  if (!spec.byte_fallback || spec.ignore_merges)
+    cannot_write("model", "BPE with byte_fallback and without ignore_merges");
+  const auto scores = scores_of_merges(spec);
+  if (!scores) cannot_write("model.merges", "every way to halve a token into two (SentencePiece)");
+  keys.model = "llama";
+  keys.scores.assign(scores->begin(), scores->end());
+  keys.scores.resize(keys.tokens.size(), 0);
+  keys.add_space_prefix = prefixed;
+  keys.remove_extra_whitespaces = false;
+  for (size_t id = 0; id < spec.vocabulary.size(); ++id) {
+    int32_t& type = keys.token_types[id];
+    if (is_byte_token(spec.vocabulary[id])) type = static_cast<int32_t>(Type::byte);
+    if (type == static_cast<int32_t>(Type::normal) && spec.vocabulary[id] == spec.unknown_token)
+      type = static_cast<int32_t>(Type::unknown);
+  }
+}
+
 }  // namespace
 
 GgufTokenizer gguf_from_spec(const TokenizerSpec& spec) {
@@ -333,8 +373,11 @@ GgufTokenizer gguf_from_spec(const TokenizerSpec& spec) {
     case TokenizerModel::unigram:
       write_sentencepiece(spec, keys);
       break;
-    default:
-      cannot_write("model", "byte-level BPE, SentencePiece BPE or unigram");
+    case TokenizerModel::bpe:
+      write_merged(spec, keys);
+      break;
+    case TokenizerModel::wordpiece:
+      cannot_write("model", "BPE or unigram");
   }
   keys.bos_token_id = spec.bos_id;
   keys.eos_token_id = spec.eos_id;

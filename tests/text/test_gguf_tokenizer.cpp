@@ -3,6 +3,7 @@
 #include "cairn/text/pretokenizer.h"
 #include "cairn/text/tokenizer.h"
 #include "cairn/text/tokenizer_json.h"
+#include "tests/support/files.h"
 #include "tests/support/golden.h"
 
 namespace cairn {
@@ -93,6 +94,63 @@ TEST(GgufTokenizer, SentencePieceKeysSurviveTheSpec) {
   EXPECT_EQ(again.token_types, keys.token_types);
   EXPECT_EQ(again.add_space_prefix, true);
   EXPECT_EQ(again.unknown_token_id, 0);
+}
+
+// The model of small_llama as a list of merges, the way Hugging Face files have such models.
+TokenizerSpec merged_llama() {
+  TokenizerSpec spec = spec_from_gguf(small_llama());
+  spec.model = TokenizerModel::bpe;
+  spec.normalizer.front().content = "\u2581";
+  spec.merges = {{4, 5}, {6, 7}, {6, 6}, {6, 11}, {9, 7}, {3, 8}};  // best score first
+  spec.scores.clear();
+  spec.unmatched.clear();
+  return spec;
+}
+
+TEST(GgufTokenizer, MergesOfCharactersBecomeScores) {
+  const Tokenizer tokenizer(merged_llama());
+  const GgufTokenizer keys = gguf_from_spec(tokenizer.spec());
+  EXPECT_EQ(keys.model, "llama");
+  EXPECT_EQ(keys.token_types, small_llama().token_types);
+  EXPECT_EQ(keys.add_space_prefix, true);
+  const auto score = [&](size_t id) { return keys.scores[id]; };
+  EXPECT_GT(score(8), score(11)) << "he, then lo";
+  EXPECT_GT(score(11), score(9)) << "lo, then ll";
+  EXPECT_GT(score(10), score(12)) << "llo, then he behind a blank";
+  const Tokenizer again(spec_from_gguf(keys));
+  for (const char* text : {"hello", "lol", "lllloo hehello!", "", " ", "!!h?<b>o", "hello<b>lo"}) {
+    EXPECT_EQ(again.encode(text), tokenizer.encode(text)) << text;
+    EXPECT_EQ(again.encode(text, {.parse_special = true}),
+              tokenizer.encode(text, {.parse_special = true}))
+        << text;
+  }
+}
+
+TEST(GgufTokenizer, TokensWhoseMergesInterleaveShareAScore) {
+  TokenizerSpec spec = merged_llama();
+  spec.merges = {{4, 5}, {6, 7}, {6, 11}, {6, 6}, {9, 7}, {3, 8}};  // llo, ll, llo
+  const GgufTokenizer keys = gguf_from_spec(spec);
+  EXPECT_EQ(keys.scores[9], keys.scores[10]);
+  EXPECT_GT(keys.scores[11], keys.scores[9]);
+  EXPECT_GT(keys.scores[9], keys.scores[12]);
+}
+
+TEST(GgufTokenizer, MergesThatNoScoresGiveAreRefused) {
+  const auto refusal = [](const TokenizerSpec& spec) {
+    return message_of([&] { gguf_from_spec(spec); }, ErrorKind::usage);
+  };
+  TokenizerSpec spec = merged_llama();
+  spec.merges.pop_back();
+  EXPECT_THAT(refusal(spec), HasSubstr("model.merges"));
+  spec = merged_llama();
+  spec.normalizer.push_back({.kind = NormalizerStep::Kind::lowercase});
+  EXPECT_THAT(refusal(spec), HasSubstr("normalizer"));
+  spec = merged_llama();
+  spec.pretokenizer = Pretokenizer::gpt2();
+  EXPECT_THAT(refusal(spec), HasSubstr("pre_tokenizer"));
+  spec = merged_llama();
+  spec.byte_fallback = false;
+  EXPECT_THAT(refusal(spec), HasSubstr("byte_fallback"));
 }
 
 TEST(GgufTokenizer, EveryNamedPreTokenizerHasARule) {
