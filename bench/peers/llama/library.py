@@ -99,10 +99,30 @@ class Model:
         return np.ctypeslib.as_array(logits, shape=(len(tokens), self.vocab_size)).copy()
 
     def tokenize(self, text: bytes, special=False):
-        room = len(text) + 16
-        ids = (ctypes.c_int32 * room)()
-        count = self.api.llama_tokenize(self.vocab, text, len(text), ids, room, False, special)
-        return list(ids[:count])
+        return tokenize(self.api, self.vocab, text, special)
+
+
+class Vocabulary:
+    """The tokenizer of a GGUF file alone."""
+
+    def __init__(self, path):
+        self.api = bindings()
+        params = self.api.llama_model_default_params()
+        params.vocab_only = True
+        model = self.api.llama_model_load_from_file(str(path).encode(), params)
+        if not model:
+            sys.exit(f"llama.cpp does not open {path}")
+        self.vocab = self.api.llama_model_get_vocab(model)
+
+    def tokenize(self, text: bytes, special=False):
+        return tokenize(self.api, self.vocab, text, special)
+
+
+def tokenize(api, vocab, text, special):
+    room = len(text) + 16
+    ids = (ctypes.c_int32 * room)()
+    count = api.llama_tokenize(vocab, text, len(text), ids, room, False, special)
+    return list(ids[:count])
 
 
 def quantize_chunk():
