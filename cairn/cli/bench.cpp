@@ -4,12 +4,13 @@
 
 namespace cairn {
 
-const Verb kBenchVerb{.name = "bench",
-                      .does = "Measure speed, beside the limits of this machine",
-                      .example = "cairn bench peak\ncairn bench train --shape d512-l8 --json",
-                      .prepare = nullptr,
-                      .subverbs = {kBenchPeakVerb, kBenchTrainVerb, kBenchAttentionVerb,
-                                   kBenchExitVerb, kBenchDecodeVerb, kBenchPrefillVerb,
-                                   kBenchTokenizerVerb, kBenchQuantizeVerb, kBenchGemvVerb}};
+const Verb kBenchVerb{
+    .name = "bench",
+    .does = "Measure speed, beside the limits of this machine",
+    .example = "cairn bench peak\ncairn bench train --shape d512-l8 --json",
+    .prepare = nullptr,
+    .subverbs = {kBenchPeakVerb, kBenchTrainVerb, kBenchAttentionVerb, kBenchExitVerb,
+                 kBenchDecodeVerb, kBenchPrefillVerb, kBenchLookupVerb, kBenchTokenizerVerb,
+                 kBenchQuantizeVerb, kBenchGemvVerb}};
 
 }  // namespace cairn

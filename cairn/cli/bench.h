@@ -18,6 +18,7 @@ extern const Verb kBenchExitVerb;
 extern const Verb kBenchTokenizerVerb;
 extern const Verb kBenchDecodeVerb;
 extern const Verb kBenchPrefillVerb;
+extern const Verb kBenchLookupVerb;
 extern const Verb kBenchQuantizeVerb;
 extern const Verb kBenchGemvVerb;
 
