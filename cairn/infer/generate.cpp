@@ -61,6 +61,19 @@ View1<const float> read_prompt(Session& session, std::span<const int32_t> prompt
   return session.append(prompt);
 }
 
+// How many tokens all prompts begin with, but for at least one that each has for itself.
+size_t common_start(std::span<const std::vector<int32_t>> prompts) {
+  if (prompts.size() < 2) return 0;
+  size_t common = SIZE_MAX;
+  for (const std::vector<int32_t>& prompt : prompts) {
+    const auto end =
+        std::mismatch(prompt.begin(), prompt.end(), prompts[0].begin(), prompts[0].end()).first;
+    const auto same = static_cast<size_t>(end - prompt.begin());
+    common = std::min({common, same, std::max<size_t>(prompt.size(), 1) - 1});
+  }
+  return common;
+}
+
 // DRY lets no repeated sequence go over these, unless its options name others.
 std::vector<int32_t> sequence_breakers(const Tokenizer& tokenizer) {
   std::vector<int32_t> result;
@@ -281,6 +294,27 @@ Generation generate(Session& session, const Tokenizer& tokenizer, std::span<cons
                     const GenerateOptions& options) {
   const auto ignore = [](std::string_view) { return true; };
   return generate(session, tokenizer, prompt, options, ignore);
+}
+
+std::vector<Generation> generate_each(Engine& engine, const Tokenizer& tokenizer,
+                                      std::span<const std::vector<int32_t>> prompts,
+                                      const GenerateOptions& options, TextCallback on_text) {
+  Session shared = engine.start();
+  const size_t start = common_start(prompts);
+  bool go_on =
+      start == 0 || !read_prompt(shared, std::span(prompts[0]).first(start), on_text).empty();
+  const auto ask = [&](std::string_view piece) { return go_on = on_text(piece); };
+  std::vector<Generation> made;
+  for (const std::vector<int32_t>& prompt : prompts) {
+    Generation& one = made.emplace_back();
+    one.reason = StopReason::cancelled;
+    if (go_on) {
+      Session session = shared.fork();
+      one = generate(session, tokenizer, std::span(prompt).subspan(start), options, ask);
+    }
+    one.prompt_tokens = prompt.size();
+  }
+  return made;
 }
 
 std::vector<int32_t> ending_tokens(const Tokenizer& tokenizer, const ModelConfig& config,

@@ -72,6 +72,14 @@ Generation generate(Session& session, const Tokenizer& tokenizer, std::span<cons
 Generation generate(Session& session, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
                     const GenerateOptions& options);
 
+// Each of several prompts, as generate() behind an empty session would go on with it; tokens that
+// all begin with are read once, and then forked. Texts come one after another, in the order of the
+// prompts; `on_text` is asked between and within them, and once it says no the rest is cancelled.
+// Throws as generate() does.
+std::vector<Generation> generate_each(Engine& engine, const Tokenizer& tokenizer,
+                                      std::span<const std::vector<int32_t>> prompts,
+                                      const GenerateOptions& options, TextCallback on_text);
+
 // The tokens that end a text: of the tokenizer, the model's config and `more`.
 std::vector<int32_t> ending_tokens(const Tokenizer& tokenizer, const ModelConfig& config,
                                    std::span<const int32_t> more = {});

@@ -4,6 +4,7 @@
 
     model = cairn.Model("demo/model")
     print(model.generate("int main(", max_tokens=64, temperature=0.7).text)
+    both = model.generate(["int main(", "int main(void)"])  # what all begin with is read once
     for piece in model.generate("int main(", stream=True):
         print(piece, end="", flush=True)
     logits = model.logits(model.tokenizer.encode("int main("))  # numpy, [tokens, vocab_size]

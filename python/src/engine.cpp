@@ -216,11 +216,35 @@ class PythonStream {
   std::optional<TextStream> stream_;
 };
 
-nb::object generate_text(nb::object model, const std::string& prompt, size_t max_tokens,
-                         double temperature, int64_t top_k, double top_p, double min_p,
-                         double repetition_penalty, uint64_t seed, std::vector<std::string> stop,
-                         bool ignore_eos,
-                         const std::variant<std::monostate, bool, nb::callable>& stream) {
+using StreamArgument = std::variant<std::monostate, bool, nb::callable>;
+
+nb::object generate_several(PythonModel& self, const std::vector<std::string>& texts,
+                            const GenerateOptions& options, const StreamArgument& stream) {
+  const bool* iterate = std::get_if<bool>(&stream);
+  if (std::holds_alternative<nb::callable>(stream) || (iterate != nullptr && *iterate))
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "generating text",
+                 .subject = "stream",
+                 .expected = "None with a list of prompts",
+                 .found = "a stream"});
+  std::vector<std::vector<int32_t>> prompts;
+  for (const std::string& text : texts)
+    prompts.push_back(encode_prompt(self.need_tokenizer(), text));
+  const PythonCallback callback{nb::object()};
+  std::vector<Generation> made;
+  {
+    const Working working(self.mutex);
+    made = generate_each(self.engine, self.need_tokenizer(), prompts, options, callback);
+  }
+  return nb::cast(std::move(made));
+}
+
+nb::object generate_text(nb::object model,
+                         const std::variant<std::string, std::vector<std::string>>& prompt,
+                         size_t max_tokens, double temperature, int64_t top_k, double top_p,
+                         double min_p, double repetition_penalty, uint64_t seed,
+                         std::vector<std::string> stop, bool ignore_eos,
+                         const StreamArgument& stream) {
   GenerateOptions options;
   options.sampling = {.temperature = temperature,
                       .top_k = top_k,
@@ -233,7 +257,9 @@ nb::object generate_text(nb::object model, const std::string& prompt, size_t max
   options.ignore_eos = ignore_eos;
   auto& self = nb::cast<PythonModel&>(model);
   const Tokenizer& tokenizer = self.need_tokenizer();
-  std::vector<int32_t> tokens = encode_prompt(tokenizer, prompt);
+  if (const auto* several = std::get_if<std::vector<std::string>>(&prompt))
+    return generate_several(self, *several, options, stream);
+  std::vector<int32_t> tokens = encode_prompt(tokenizer, std::get<std::string>(prompt));
   if (const bool* iterate = std::get_if<bool>(&stream); iterate != nullptr && *iterate) {
     return nb::cast(new PythonStream(model, std::move(tokens), std::move(options)),
                     nb::rv_policy::take_ownership);
@@ -352,7 +378,9 @@ void bind_model(nb::module_& module) {
            "top_k"_a = 0, "top_p"_a = 1.0, "min_p"_a = 0.0, "repetition_penalty"_a = 1.0,
            "seed"_a = 0, "stop"_a = std::vector<std::string>(), "ignore_eos"_a = false,
            "stream"_a = nb::none(),
-           "Continues a text. stream(piece) sees each piece of text as it comes; False ends it.\n"
+           "Continues a text, or each of a list of texts: then a list of Generation, as each text\n"
+           "would get by itself; what all begin with is read once. stream(piece) sees each piece\n"
+           "of text as it comes; False ends it.\n"
            "stream=True returns at once, with an iterator over the pieces; close() ends it.\n"
            "The other arguments are those of cairn/infer/sampler.h; temperature 0 is greedy.");
 }

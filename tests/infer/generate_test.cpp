@@ -151,6 +151,58 @@ TEST(Generate, TheSameSeedGivesTheSameText) {
   EXPECT_NE(recite("abcdef", options).generation.tokens, first);
 }
 
+TEST(GenerateEach, GivesEveryPromptWhatItWouldGetByItself) {
+  ModelConfig config = small_config();
+  config.vocab_size = 257;
+  config.context_length = 700;
+  const Model model = random_model(config);
+  const Tokenizer tokenizer = byte_tokenizer();
+  ThreadTeam team(2, true);
+  Engine engine(model, team);
+  GenerateOptions options;
+  options.max_tokens = 12;
+  options.ignore_eos = true;
+  options.sampling.seed = 4;
+  const auto all = [](std::string_view) { return true; };
+  const std::vector<int32_t> start = random_tokens(600, 256);
+  std::vector<std::vector<int32_t>> prompts(4, start);
+  prompts[0].push_back(5);
+  prompts[1].resize(590);  // ends within what the others share
+  prompts[3].insert(prompts[3].end(), {5, 6, 7});
+  for (const bool nothing_shared : {false, true}) {
+    if (nothing_shared) prompts[2][0] ^= 1;
+    const auto made = generate_each(engine, tokenizer, prompts, options, all);
+    ASSERT_EQ(made.size(), prompts.size());
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      Session session = engine.start();
+      const Generation alone = generate(session, tokenizer, prompts[i], options);
+      EXPECT_EQ(made[i].tokens, alone.tokens) << i;
+      EXPECT_EQ(made[i].text, alone.text);
+      EXPECT_EQ(made[i].prompt_tokens, prompts[i].size());
+    }
+  }
+  EXPECT_TRUE(generate_each(engine, tokenizer, {}, options, all).empty());
+  prompts[1].clear();
+  EXPECT_THROW(generate_each(engine, tokenizer, prompts, options, all), Error);
+}
+
+TEST(GenerateEach, EndsAllTextsWhenTheCallbackSaysSo) {
+  const Model model = reciter("abcdef");
+  const Tokenizer tokenizer = byte_tokenizer();
+  ThreadTeam team(1);
+  Engine engine(model, team);
+  const std::vector<std::vector<int32_t>> prompts = {{'a'}, {'b'}, {'a'}};
+  size_t calls = 0;
+  const auto few = [&](std::string_view) { return ++calls < 8; };
+  const auto made = generate_each(engine, tokenizer, prompts, {}, few);
+  EXPECT_EQ(made[0].text, "bcdef");
+  EXPECT_EQ(made[0].reason, StopReason::eos);
+  EXPECT_EQ(made[1].reason, StopReason::cancelled);
+  EXPECT_EQ(made[2].reason, StopReason::cancelled);
+  EXPECT_TRUE(made[2].tokens.empty());
+  EXPECT_EQ(calls, 8U);
+}
+
 TEST(Generate, GoesOnBehindASession) {
   const Tokenizer tokenizer = byte_tokenizer();
   ThreadTeam team(1);

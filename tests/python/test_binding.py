@@ -135,6 +135,17 @@ def test_a_seed_fixes_the_text(model):
     assert texts[0] == texts[1] != texts[2]
 
 
+def test_a_list_of_prompts_gives_each_its_own_text(model):
+    prompts = ["int main(int a", "int main(void", "x", "int main(int a"]
+    for some in (prompts, prompts[:2], []):
+        made = model.generate(some, max_tokens=8, seed=3, ignore_eos=True)
+        alone = [model.generate(text, max_tokens=8, seed=3, ignore_eos=True) for text in some]
+        assert [one.tokens for one in made] == [one.tokens for one in alone]
+        assert [one.prompt_tokens for one in made] == [one.prompt_tokens for one in alone]
+    with pytest.raises(cairn.Error, match="stream"):
+        model.generate(prompts, stream=True)
+
+
 def test_text_streams_in_whole_characters_and_can_be_ended(model):
     pieces = []
     made = model.generate("x", max_tokens=40, seed=3, ignore_eos=True, stream=pieces.append)
