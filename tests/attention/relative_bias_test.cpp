@@ -178,13 +178,19 @@ TEST(RelativeBias, AddsToTheGradientOfTheTable) {
 }
 
 TEST(RelativeBias, ALargeBiasDoesNotOverflowInPadding) {
+  ThreadTeam team(1);
   for (const AttentionOptions& options : kinds()) {
-    Problem p = problem_of(options, {70, 3}, DType::f32);
-    p.parameter_amplitude = 90;
+    Problem p = problem_of(options, {70}, DType::bf16);
+    p.parameter_amplitude = 200;
     p.scale = 0.01F;
-    const Errors errors = errors_of(p);  // weights are near 0 or 1: gradients are mere rounding
-    EXPECT_LT(errors.out, 1e-3) << label(options);
-    EXPECT_LT(errors.worst(), 1e8) << label(options) << ": not a number";
+    Case c(p);
+    c.forward(team);
+    c.backward(team);
+    std::vector<double> all = joined(c.parameters.gradients);
+    for (const auto rows : {&Case::out, &Case::dq, &Case::dk, &Case::dv})
+      for (const double value : (c.*rows).values()) all.push_back(value);
+    EXPECT_TRUE(std::all_of(all.begin(), all.end(), [](double x) { return std::isfinite(x); }))
+        << label(options);
   }
 }
 
