@@ -24,12 +24,14 @@ struct TileCall {
   size_t tokens = 0;                 // 1 to kTileTokens
   float* y = nullptr;                // [tokens, rows]
   size_t y_stride = 0;
+  bool constant_cols = false;  // take the instance for `cols`, if there is one
   FetchCursor fetch = {};
 };
 
 void multiply_portable(const TileCall& call);
 void multiply_avx2(const TileCall& call);
 void multiply_avx512(const TileCall& call);  // with VNNI and BF16
+bool has_constant_cols_avx512(TileKind kind, size_t cols);
 
 // One token's row of activations: records of 32 inputs each, `stride` bytes apart.
 struct StoreCall {

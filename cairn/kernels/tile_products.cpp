@@ -55,6 +55,10 @@ FetchCursor fetch_cursor(const uint8_t* tiles, size_t bytes, const NextStream& n
 
 }  // namespace
 
+bool has_constant_cols(TileKind kind, size_t cols, Isa isa) {
+  return isa >= Isa::avx512_bf16 && has_constant_cols_avx512(kind, cols);
+}
+
 ActivationKind activation_kind_of(TileKind kind) {
   return tile_activation(kind);
 }
@@ -72,6 +76,7 @@ void multiply_tiles(const TileRows& w, const Activations& x, View2<float> y, con
         .kind = w.kind, .rows = std::min(groups * kTileRows, w.rows - row), .cols = w.cols};
     call.tiles = reinterpret_cast<const uint8_t*>(w.tiles) + row / kTileRows * group_bytes;
     call.y_stride = y.stride;
+    call.constant_cols = w.constant_cols;
     for (size_t t = 0; t < x.tokens; t += kTileTokens) {
       call.records = reinterpret_cast<const uint8_t*>(x.data) + activation_record_at(x, t, 0);
       call.tokens = std::min(kTileTokens, x.tokens - t);

@@ -65,7 +65,11 @@ struct TileRows {
   size_t rows = 0;
   size_t cols = 0;
   const std::byte* tiles = nullptr;
+  bool constant_cols = false;  // has_constant_cols(kind, cols), asked once: the same bits, quicker
 };
+
+// Whether one token's products with such weights have been compiled for exactly this width.
+bool has_constant_cols(TileKind kind, size_t cols, Isa isa = usable_isa());
 
 // Memory that will be read next. Its first bytes are asked for while the end of a product's weights
 // is being read, so that the stream from memory never stops.

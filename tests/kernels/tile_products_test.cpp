@@ -159,6 +159,24 @@ TEST(TileProducts, GiveATokenTheSameBitsAloneAndInAnyCompany) {
   });
 }
 
+TEST(TileProducts, CompiledForOneWidthHaveTheSameBits) {
+  size_t found = 0;
+  for (const BlockType type : kTileTypes)
+    for (const size_t cols : {288, 384, 512, 576, 768, 960, 1024, 1536, 2048, 2304}) {
+      if (!has_constant_cols(*tile_kind_of(type), cols)) continue;
+      const Case c(type, 37, cols, 1);
+      ++found;
+      TileRows rows = c.tile_rows();
+      rows.constant_cols = true;
+      std::vector<float> y(c.rows);
+      multiply_tiles(rows, c.activations, {y.data(), 1, c.rows});
+      EXPECT_EQ(y, c.product(usable_isa())) << block_type_name(type) << ' ' << cols;
+    }
+  EXPECT_EQ(found > 0, usable_isa() >= Isa::avx512_bf16);
+  EXPECT_FALSE(has_constant_cols(TileKind::t4s, 576, Isa::avx2));
+  EXPECT_FALSE(has_constant_cols(TileKind::t4s, 2304));
+}
+
 TEST(TileProducts, GiveTheSameBitsForAnyCutOfTheRows) {
   for_each_isa([](Isa isa) {
     for (const BlockType type : kTileTypes) {
