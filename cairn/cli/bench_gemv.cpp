@@ -16,6 +16,7 @@
 #include "cairn/base/progress.h"
 #include "cairn/base/random.h"
 #include "cairn/cli/bench.h"
+#include "cairn/infer/decode_plan.h"
 #include "cairn/io/json.h"
 #include "cairn/kernels/blocks.h"
 #include "cairn/kernels/peak.h"
@@ -100,9 +101,12 @@ class Weights {
   TileKind kind() const { return kind_; }
   size_t bytes() const { return tiles_.size(); }
   size_t rows_of_part() const { return groups_ * kTileRows; }
-  TileRows part(size_t p) const {
-    return {kind_, rows_of_part(), cols_, tiles_.data() + p * groups_ * group_bytes_};
+  // `constant`: with the products compiled for this width, where there are such.
+  TileRows part(size_t p, bool constant) const {
+    return {kind_, rows_of_part(), cols_, tiles_.data() + p * groups_ * group_bytes_,
+            constant && has_constant()};
   }
+  bool has_constant() const { return has_constant_cols(kind_, cols_); }
 
  private:
   TileKind kind_;
@@ -126,7 +130,7 @@ struct Inputs {
 
 // The first rows against the portable code, before anything is timed.
 void check(const Weights& weights, const Inputs& inputs) {
-  TileRows first = weights.part(0);
+  TileRows first = weights.part(0, true);
   first.rows = kTileRows;
   const size_t tokens = inputs.activations.tokens;
   std::vector<float> found(tokens * kTileRows), expected(found.size());
@@ -143,7 +147,8 @@ void check(const Weights& weights, const Inputs& inputs) {
 
 // Seconds of one pass over all weights: the median of `runs`. Small ones pass many times a run, so
 // that the start of a parallel region does not count.
-double time_passes(const Weights& weights, const Inputs& inputs, int64_t runs, ThreadTeam& team) {
+double time_passes(const Weights& weights, const Inputs& inputs, bool constant, int64_t runs,
+                   ThreadTeam& team) {
   const auto parts = static_cast<size_t>(team.size());
   const size_t tokens = inputs.activations.tokens;
   // Products are used up in pieces that stay in the first-level cache, as the engine does it.
@@ -153,21 +158,22 @@ double time_passes(const Weights& weights, const Inputs& inputs, int64_t runs, T
   const size_t group_bytes = tile_group_bytes(weights.kind(), inputs.activations.cols);
   const size_t repeats =
       std::max<size_t>(1, (size_t{32} << 20) / weights.bytes() / std::max<size_t>(1, tokens / 2));
-  const auto pass = [&](size_t p, int /*thread*/) {
+  const auto pass = [&](int thread) {
+    const auto p = static_cast<size_t>(thread);
     for (size_t i = 0; i < repeats; ++i)
       for (size_t row = 0; row < weights.rows_of_part(); row += piece) {
-        TileRows some = weights.part(p);
+        TileRows some = weights.part(p, constant);
         some.tiles += row / kTileRows * group_bytes;
         some.rows = std::min(piece, some.rows - row);
         multiply_tiles(some, inputs.activations,
                        {y[p].as<float>().data(), tokens, some.rows, piece});
       }
   };
-  team.run(parts, pass);
+  on_each_thread(team, pass);
   std::vector<double> seconds;
   for (int64_t run = 0; run < runs; ++run) {
     const auto start = std::chrono::steady_clock::now();
-    team.run(parts, pass);
+    on_each_thread(team, pass);
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     seconds.push_back(elapsed.count() / static_cast<double>(repeats));
   }
@@ -195,7 +201,10 @@ void run_format(const Options& options, BlockType type, size_t bytes, ThreadTeam
   for (const size_t tokens : wanted_tokens(options)) {
     const Inputs inputs(activation_kind_of(weights.kind()), tokens, cols);
     check(weights, inputs);
-    const double seconds = time_passes(weights, inputs, options.runs, team);
+    const double seconds = time_passes(weights, inputs, true, options.runs, team);
+    const double general = tokens == 1 && weights.has_constant()
+                               ? time_passes(weights, inputs, false, options.runs, team)
+                               : seconds;
     if (first == 0) first = seconds;
     // Memory that others use too gives more in one second than in the next.
     const double after = measure_read_bandwidth(weights.bytes(), team, 0.1);
@@ -214,6 +223,7 @@ void run_format(const Options& options, BlockType type, size_t bytes, ThreadTeam
                                   {"isa", isa_name(usable_isa())},
                                   {"processor", processor_family()},
                                   {"us", 1e6 * seconds},
+                                  {"constant_cols_gain", general / seconds},
                                   {"gbs", rate},
                                   {"bandwidth", bandwidth},
                                   {"share_of_bandwidth", rate / bandwidth},

@@ -3,7 +3,9 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <thread>
 #include <vector>
 
 #include "cairn/base/cpu.h"
@@ -107,6 +109,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 // Repeats `work` (which returns an amount) on every thread; the best amount a second of a trial.
+// Nobody begins before all have come: a late thread would find that another has done its part too.
 template <class Work>
 double best_rate(ThreadTeam& team, double seconds, const Work& work) {
   std::vector<double> amounts(team.size());
@@ -114,7 +117,11 @@ double best_rate(ThreadTeam& team, double seconds, const Work& work) {
   const auto start = std::chrono::steady_clock::now();
   do {
     const auto trial = std::chrono::steady_clock::now();
-    team.run(amounts.size(), [&](size_t part, int) { amounts[part] = work(part); });
+    std::atomic<size_t> came{0};
+    team.run(amounts.size(), [&](size_t part, int) {
+      for (++came; came < amounts.size();) std::this_thread::yield();
+      amounts[part] = work(part);
+    });
     const double elapsed = seconds_since(trial);
     double total = 0;
     for (const double amount : amounts) total += amount;
