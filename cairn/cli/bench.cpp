@@ -11,6 +11,6 @@ const Verb kBenchVerb{
     .prepare = nullptr,
     .subverbs = {kBenchPeakVerb, kBenchTrainVerb, kBenchAttentionVerb, kBenchExitVerb,
                  kBenchDecodeVerb, kBenchPrefillVerb, kBenchLookupVerb, kBenchTokenizerVerb,
-                 kBenchQuantizeVerb, kBenchGemvVerb}};
+                 kBenchQuantizeVerb, kBenchGemvVerb, kBenchAblationVerb, kBenchDrawVerb}};
 
 }  // namespace cairn

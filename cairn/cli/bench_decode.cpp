@@ -27,7 +27,7 @@ struct Options {
   std::string model, shape = "135m", format = "q4_0";
   EngineArguments engine;
   int64_t depth = 128, tokens = 64, blocks = 8, width = 1, threads = 0;
-  std::string walkers = "automatic";
+  std::string walkers = "automatic", without;
   bool turns = false, json = false;
 };
 
@@ -43,8 +43,34 @@ BlockType random_type(const std::string& word) {
                .found = word});
 }
 
+// "fusion,stream": all parts but these.
+ProgramParts parts_without(const std::string& list) {
+  ProgramParts parts;
+  for (size_t begin = 0; begin < list.size();) {
+    const size_t end = std::min(list.find(',', begin), list.size());
+    const std::string word = list.substr(begin, end - begin);
+    begin = end + 1;
+    if (word == "fusion")
+      parts.fusion = false;
+    else if (word == "stream")
+      parts.stream = false;
+    else if (word == "prefetch")
+      parts.prefetch = false;
+    else if (word == "constant-k")
+      parts.constant_k = false;
+    else
+      throw Error({.kind = ErrorKind::usage,
+                   .doing = "choosing parts of the decode program",
+                   .subject = "--without",
+                   .expected = "some of fusion,stream,prefetch,constant-k",
+                   .found = in_quotes(word)});
+  }
+  return parts;
+}
+
 EngineOptions engine_options(const Options& options) {
   EngineOptions how = options.engine.options();
+  how.parts = parts_without(options.without);
   if (options.walkers == "automatic")
     how.walkers = Walkers::automatic;
   else if (options.walkers == "team")
@@ -96,11 +122,6 @@ double percentile(std::vector<double> values, double share) {
   return values[static_cast<size_t>(share * static_cast<double>(values.size() - 1))];
 }
 
-// Bytes of keys and values that a token at `depth` reads.
-size_t cache_bytes_at(const ModelConfig& config, size_t depth, BlockType type) {
-  return 2 * config.layers * config.kv_heads * depth * block_row_bytes(type, config.head_dim);
-}
-
 // Answers lines "decode DEPTH TOKENS" and "prefill TOKENS" with the seconds of each token or of the
 // prompt: for programs that measure in turns with another.
 int take_turns(DecodeSpeed& speed, int threads) {
@@ -147,6 +168,7 @@ int run_decode(const Options& options) {
     medians.push_back(median(seconds));
   }
   const double bandwidth = (before + measure_read_bandwidth(weights, team)) / 2;
+  const double waiting = speed.barrier_share(depth, tokens);
   const double typical = median(medians), rate = static_cast<double>(width) / typical;
   const double mbu = static_cast<double>(bytes) / typical / 1e9 / bandwidth;
   if (options.json)
@@ -166,6 +188,7 @@ int run_decode(const Options& options) {
                                 {"bandwidth_before_gbs", before},
                                 {"mbu", mbu},
                                 {"barriers", engine.barriers()},
+                                {"barrier_share", waiting},
                                 {"passes_alone", engine.passes_alone()},
                                 {"load", load_average()},
                                 {"isa", isa_name(usable_isa())},
@@ -241,6 +264,10 @@ std::function<int()> prepare_decode(Arguments& arguments) {
                    "of passes: team, one (thread over the rows of all), or automatic: whichever is "
                    "quicker at the time",
                    options->walkers);
+  arguments.option("--without",
+                   "parts of the program, to see what they bring: some of "
+                   "fusion,stream,prefetch,constant-k",
+                   options->without);
   arguments.flag("--turns",
                  "measure when a line of the input says so: decode DEPTH TOKENS, or "
                  "prefill TOKENS",
@@ -257,6 +284,10 @@ std::function<int()> prepare_prefill(Arguments& arguments) {
 }
 
 }  // namespace
+
+size_t cache_bytes_at(const ModelConfig& config, size_t depth, BlockType type) {
+  return 2 * config.layers * config.kv_heads * depth * block_row_bytes(type, config.head_dim);
+}
 
 const Verb kBenchDecodeVerb{
     .name = "decode",

@@ -71,8 +71,9 @@ void DecodeProgram::Walk::append_token(const Layer& layer, size_t kv_head, size_
 }
 
 void DecodeProgram::Walk::attend(const Layer& layer) {
-  if (few()) return attend_few(layer);
-  attend_many(layer);
+  if (!few()) return attend_many(layer);
+  if (apart_) append_apart(layer);
+  attend_few(layer);
 }
 
 bool DecodeProgram::Walk::by_spans(const Layer& layer) const {
@@ -95,7 +96,7 @@ void DecodeProgram::Walk::attend_few(const Layer& layer) {
       if ((head * keys + (from + to) / 2 - begin) * threads_ / all != thread_) continue;
       if (!ready) prepare_queries(layer, head, 0, tokens_);
       ready = true;
-      for (size_t p = std::max(from, pass_.position); p < to; ++p)
+      for (size_t p = std::max(from, pass_.position); p < to && !apart_; ++p)
         append_token(layer, head, p - pass_.position);
       attend_unit(layer, head, u * step, step, spans);
     }
@@ -162,6 +163,7 @@ void DecodeProgram::Walk::combine_few(const Layer& layer) {
     const size_t begin = first_key(layer, pass_.position + t) / kAttentionChunk;
     const size_t end = (pass_.position + t) / kAttentionChunk + 1;
     for (size_t head = 0; head < geometry_.heads; ++head) {
+      if (apart_ && head % threads_ != thread_) continue;
       const View2<float> parts = buffers_.parts.rows_slice(
           (t * geometry_.heads + head) * buffers_.chunks, buffers_.chunks);
       float *span = own_.spans[0].data, *sum = own_.sums[0].data;
@@ -174,7 +176,7 @@ void DecodeProgram::Walk::combine_few(const Layer& layer) {
           if (!merged) merge_part(parts[c].data, dim, to);
         if (to == span) merge_part(span, dim, sum);
       }
-      finish_part(sum, dim, own_.attended[t].data + head * dim);
+      finish_part(sum, dim, attended_few()[t].data + head * dim);
     }
   }
 }

@@ -21,6 +21,7 @@ struct Source {
   BlockType type = BlockType::f32;  // what its rows are packed from
   TileKind kind = TileKind::tf32;
   size_t group_bytes = 0;
+  std::byte* home = nullptr;  // of all its tiles; null: they lie in the threads' streams
 
   size_t groups() const { return tile_groups(matrix->rows); }
 };
@@ -72,7 +73,8 @@ void cut(std::span<const Source> sources, size_t thread, size_t threads,
 // Where a thread's tiles go: counts first, then packs.
 class Packer {
  public:
-  explicit Packer(std::byte* arena) : arena_(arena) {}
+  Packer() = default;
+  explicit Packer(std::byte* arena) : packs_(true), arena_(arena) {}
 
   size_t used() const { return used_; }
 
@@ -81,12 +83,16 @@ class Packer {
     if (range.begin >= range.end) return planned;
     const size_t last = std::min(range.end * kTileRows, source.matrix->rows);
     planned.first = range.begin * kTileRows;
-    planned.tiles = {source.kind, last - planned.first, source.matrix->cols,
-                     arena_ == nullptr ? nullptr : arena_ + used_};
-    for (size_t group = range.begin; group < range.end; ++group) {
-      if (arena_ != nullptr) pack(source, group, {arena_ + used_, source.group_bytes});
-      used_ += source.group_bytes;
+    const size_t bytes = (range.end - range.begin) * source.group_bytes;
+    if (packs_) {
+      std::byte* to =
+          source.home != nullptr ? source.home + range.begin * source.group_bytes : arena_ + used_;
+      planned.tiles = {source.kind, last - planned.first, source.matrix->cols, to,
+                       has_constant_cols(source.kind, source.matrix->cols)};
+      for (size_t group = range.begin; group < range.end; ++group, to += source.group_bytes)
+        pack(source, group, {to, source.group_bytes});
     }
+    used_ += bytes;
     return planned;
   }
 
@@ -114,7 +120,8 @@ class Packer {
     }
   }
 
-  std::byte* arena_;
+  bool packs_ = false;
+  std::byte* arena_ = nullptr;
   size_t used_ = 0;
   std::vector<float> values_;
   std::vector<std::byte> encoded_;
@@ -125,6 +132,12 @@ struct MlpSources {
     size_t bytes = down.groups() * down.group_bytes;
     for (const Source& source : gate_up) bytes += source.groups() * source.group_bytes;
     return bytes;
+  }
+
+  template <class Body>
+  void each(const Body& body) {
+    for (Source& source : gate_up) body(source);
+    body(down);
   }
 
   std::array<Source, 2> gate_up;
@@ -144,6 +157,15 @@ struct LayerSources {
     // Rounding would choose other experts for the sake of few bytes.
     if (!layer.experts.empty()) router = source_of(layer.router, BlockType::f32);
     for (const ExpertWeights& expert : layer.experts) experts.push_back(mlp_of(expert));
+  }
+
+  template <class Body>
+  void each(const Body& body) {
+    for (Source& source : qkv) body(source);
+    body(o);
+    if (router) body(*router);
+    if (mlp) mlp->each(body);
+    for (MlpSources& expert : experts) expert.each(body);
   }
 
   std::array<Source, 3> qkv;
@@ -249,7 +271,7 @@ void on_each_thread(ThreadTeam& team, FunctionRef<void(int thread)> body) {
 }
 
 DecodePlan::DecodePlan(const DecoderWeights& weights, std::optional<BlockType> type,
-                       ThreadTeam& team)
+                       ThreadTeam& team, bool stream)
     : threads_(static_cast<size_t>(team.size())) {
   size_t idle = 0;  // bytes of experts that a token does not read
   std::vector<LayerSources> layers;
@@ -260,21 +282,27 @@ DecodePlan::DecodePlan(const DecoderWeights& weights, std::optional<BlockType> t
     for (size_t e = weights.config.experts_per_token; e < sources.experts.size(); ++e)
       idle += sources.experts[e].bytes();  // experts are as large as each other
   }
-  const Source head = source_of(weights.head, type);
+  Source head = source_of(weights.head, type);
   head_kinds_ = kinds_of({&head, 1});
 
   size_t needed = 0;
   std::vector<size_t> bytes(threads_.size());
   for (size_t t = 0; t < threads_.size(); ++t) {
-    Packer counter(nullptr);
+    Packer counter;
     plan_thread(layers, head, t, threads_.size(), counter, threads_[t]);
     needed += bytes[t] = counter.used();
   }
   check_memory(needed);
   bytes_ = needed - idle;
+  const auto house = [&](Source& source) {
+    source.home = matrices_.emplace_back(source.groups() * source.group_bytes).data();
+  };
+  for (LayerSources& layer : layers)
+    if (!stream) layer.each(house);
+  if (!stream) house(head);
   on_each_thread(team, [&](int thread) {
     const auto t = static_cast<size_t>(thread);
-    threads_[t].arena = AlignedBuffer(bytes[t]);
+    if (stream) threads_[t].arena = AlignedBuffer(bytes[t]);
     Packer packer(threads_[t].arena.data());
     plan_thread(layers, head, t, threads_.size(), packer, threads_[t]);
   });

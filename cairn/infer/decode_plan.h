@@ -71,10 +71,12 @@ class DecodePlan {
   static constexpr size_t kGatedRows = 256;
 
   // Packs all matrices of `weights`, each as it is stored or encoded as `type` (routers always in
-  // f32), every thread of the team its own. Throws Error: usage when a matrix cannot have the
+  // f32), every thread of the team its own; without `stream` into a block of memory for each
+  // matrix. Throws Error: usage when a matrix cannot have the
   // type, data when its stored type has no tiles or its bytes are damaged, failed when there is not
   // enough memory.
-  DecodePlan(const DecoderWeights& weights, std::optional<BlockType> type, ThreadTeam& team);
+  DecodePlan(const DecoderWeights& weights, std::optional<BlockType> type, ThreadTeam& team,
+             bool stream = true);
 
   // One a thread.
   std::span<const ThreadProgram> programs() const { return threads_; }
@@ -85,6 +87,7 @@ class DecodePlan {
 
  private:
   std::vector<ThreadProgram> threads_;
+  std::vector<AlignedBuffer> matrices_;  // without a stream
   std::vector<LayerKinds> kinds_;
   ActivationKinds head_kinds_ = 0;
   size_t bytes_ = 0;

@@ -14,6 +14,8 @@
 namespace cairn {
 namespace {
 
+constexpr const char* kDoing = "taking a decode program apart";
+
 // offset + weight, times factor.
 std::vector<float> gain_of(const std::vector<float>& weight, double offset, double factor = 1) {
   std::vector<float> gain(weight.size());
@@ -37,23 +39,26 @@ size_t count_tables(const LayerAttention& attention, size_t layers,
 }  // namespace
 
 DecodeProgram::DecodeProgram(const DecoderWeights& weights, std::optional<BlockType> type,
-                             size_t context, ThreadTeam& team, Walkers walkers)
+                             size_t context, ThreadTeam& team, Walkers walkers,
+                             const ProgramParts& parts)
     : config_(weights.config),
       team_(team),
       attention_(config_, context),
       final_gain_(gain_of(weights.final_norm, config_.norm_offset, 1 / config_.logits_divisor)),
-      plan_(weights, type, team),
+      plan_(weights, type, team, parts.stream),
       buffers_(config_, attention_[0].geometry(), DecodePlan::kGatedRows, context,
                count_tables(attention_, config_.layers, tables_), team.size()),
       barrier_(team.size(),
                team.size() > allowed_processors() ? WaitLimits::crowded() : WaitLimits()),
       walkers_(walkers),
+      parts_(parts),
       faults_(static_cast<size_t>(team.size())) {
   const StoredMatrix& rows = weights.embedding;
   embedding_type_ = rows.type;
   embedding_.assign(rows.data, rows.data + rows.rows * rows.row_bytes());
   layers_.resize(config_.layers);
   for (size_t i = 0; i < config_.layers; ++i) compile_layer(weights.layers[i], i);
+  set_parts(parts);
 }
 
 DecodeProgram::~DecodeProgram() = default;
@@ -105,11 +110,31 @@ void DecodeProgram::turn_angles(const DecodePass& pass) {
     }
 }
 
+void DecodeProgram::set_parts(const ProgramParts& parts) {
+  bool plain = config_.experts == 0;
+  for (size_t i = 0; i < layers_.size(); ++i) plain = plain && is_plain(i);
+  if (!parts.fusion && !plain)
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = kDoing,
+                 .subject = "fusion",
+                 .expected = "a model of plain softmax attention, without experts",
+                 .found = config_.experts > 0 ? "experts" : config_.attention.mechanism});
+  if (parts.stream != parts_.stream)
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = kDoing,
+                 .subject = "stream",
+                 .expected = "weights as they were packed"});
+  parts_ = parts;
+  parts_.prefetch = parts.prefetch && parts.stream;
+  if (!parts.fusion && buffers_.gate_up.rows == 0) buffers_.take_gate_up(config_);
+}
+
 void DecodeProgram::run(const DecodePass& pass) {
   turn_angles(pass);
-  if (pass.tokens.size() > kFewTokens) buffers_.cover(pass.tokens.size());
+  if (pass.tokens.size() > kFewTokens || !parts_.fusion) buffers_.cover(pass.tokens.size());
   std::fill(faults_.begin(), faults_.end(), Fault());
   barriers_ = 0;
+  for (PassBuffers::Own& own : buffers_.own) own.waited = {};
   for (int thread = 0; thread < team_.size(); ++thread) barrier_.forget_lost(thread);
   const bool alone = walks_alone();
   passes_alone_ += alone ? 1 : 0;
@@ -118,6 +143,12 @@ void DecodeProgram::run(const DecodePass& pass) {
   const auto took = std::chrono::steady_clock::now() - begin;
   note_time(pass, alone, took);
   check_faults(pass);
+}
+
+double DecodeProgram::barrier_seconds() const {
+  std::chrono::duration<double> sum{};
+  for (const PassBuffers::Own& own : buffers_.own) sum += own.waited;
+  return sum.count() / static_cast<double>(buffers_.own.size());
 }
 
 void DecodeProgram::note_time(const DecodePass& pass, bool alone, std::chrono::nanoseconds took) {
@@ -146,8 +177,9 @@ void DecodeProgram::walk(const DecodePass& pass, bool alone) {
       Walk(*this, pass).run(from, to);
     else
       team_.run(static_cast<size_t>(team_.size()), [&](size_t /*chunk*/, int thread) {
-        Walk(*this, pass, thread).run(from, to);
-        barrier_.meet(thread);  // until then no thread can take a second chunk
+        Walk walk(*this, pass, thread);
+        walk.run(from, to);
+        walk.end();  // until then no thread can take a second chunk
       });
     if (to == layers_.size()) break;
     attend_outside(pass, to);

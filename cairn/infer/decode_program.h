@@ -27,6 +27,7 @@
 #include "cairn/infer/paged_cache.h"
 #include "cairn/infer/pass_buffers.h"
 #include "cairn/infer/pass_governor.h"
+#include "cairn/infer/program_parts.h"
 #include "cairn/infer/team_barrier.h"
 
 namespace cairn {
@@ -51,7 +52,8 @@ class DecodeProgram {
   // `team` must outlive it; what `weights` borrow may go. Passes may reach position `context`.
   // Throws what DecodePlan throws.
   DecodeProgram(const DecoderWeights& weights, std::optional<BlockType> type, size_t context,
-                ThreadTeam& team, Walkers walkers = Walkers::automatic);
+                ThreadTeam& team, Walkers walkers = Walkers::automatic,
+                const ProgramParts& parts = {});
   ~DecodeProgram();
 
   const ModelConfig& config() const { return config_; }
@@ -66,8 +68,16 @@ class DecodeProgram {
   // caches then hold tokens that mean nothing. Allocates nothing but what rooms do.
   void run(const DecodePass& pass);
 
+  // With which parts passes go on. Throws Error (usage) when `stream` is not as it was compiled, or
+  // without fusion of experts or of mechanisms other than plain softmax attention.
+  void set_parts(const ProgramParts& parts);
+
   // Barriers of the last pass.
   size_t barriers() const { return barriers_; }
+  // Whether passes take the time of each barrier, some tens of nanoseconds more.
+  void time_barriers(bool yes) { times_barriers_ = yes; }
+  // What threads have waited in the last pass, on average, the wait for its end included.
+  double barrier_seconds() const;
   // Passes so far that one thread of a team of several has walked.
   size_t passes_alone() const { return passes_alone_; }
 
@@ -112,6 +122,8 @@ class DecodeProgram {
   PassBuffers buffers_;
   TeamBarrier barrier_;
   Walkers walkers_;
+  ProgramParts parts_;
+  bool times_barriers_ = false;
   PassGovernor governor_;
   std::vector<Fault> faults_;  // one a thread
   size_t barriers_ = 0, passes_alone_ = 0;

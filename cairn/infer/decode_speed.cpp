@@ -148,6 +148,23 @@ std::vector<double> DecodeSpeed::decode(size_t depth, size_t tokens) {
   return seconds;
 }
 
+double DecodeSpeed::barrier_share(size_t depth, size_t tokens) {
+  fill(depth);
+  session_.reserve(depth + tokens);
+  engine_.time_barriers(true);
+  int32_t token = text(depth);
+  std::vector<double> shares;
+  for (size_t i = 0; i < tokens; ++i) {
+    const auto start = Clock::now();
+    token = best(session_.append(token));
+    shares.push_back(engine_.barrier_seconds() / seconds_since(start));
+  }
+  engine_.time_barriers(false);
+  session_.truncate(depth);
+  std::nth_element(shares.begin(), shares.begin() + static_cast<int64_t>(tokens / 2), shares.end());
+  return shares[tokens / 2];
+}
+
 double DecodeSpeed::prefill(size_t tokens) {
   session_.truncate(0);
   fill(std::min<size_t>(tokens, 32));

@@ -32,11 +32,14 @@ class RandomDecoder {
 // One session of an engine, driven and timed. Times are in seconds.
 class DecodeSpeed {
  public:
-  explicit DecodeSpeed(Engine& engine) : session_(engine.start()) {}
+  // The engine must outlive it.
+  explicit DecodeSpeed(Engine& engine) : engine_(engine), session_(engine.start()) {}
 
   // Tokens one by one behind `depth` others, each the first-best of the logits before it: the time
   // of each. Throws Error (usage) when they do not fit the context.
   std::vector<double> decode(size_t depth, size_t tokens);
+  // Of the time of such a token, the part that a thread waits at barriers (the median).
+  double barrier_share(size_t depth, size_t tokens);
   // A text of that length, to the next token.
   double prefill(size_t tokens);
   // Passes of `width` tokens behind `depth` others with the logits of each, all at that depth.
@@ -46,6 +49,7 @@ class DecodeSpeed {
   void fill(size_t length);
   int32_t text(size_t position) const;
 
+  Engine& engine_;
   Session session_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cmath>
 
 #include "cairn/infer/residual_step.h"
@@ -35,7 +36,8 @@ DecodeProgram::Walk::Walk(DecodeProgram& program, const DecodePass& pass, size_t
       mine_(rows),
       tokens_(pass.tokens.size()),
       group_(geometry_.heads / geometry_.kv_heads) {
-  if (!few()) {
+  apart_ = few() && !program.parts_.fusion;
+  if (shares()) {
     blocks_ = buffers_.covering(tokens_);
     return;
   }
@@ -61,12 +63,25 @@ void DecodeProgram::Walk::run(size_t from, size_t to) {
     read_head();
 }
 
+template <class Idle>
+void DecodeProgram::Walk::wait_for_all(Idle idle) {
+  const auto thread = static_cast<int>(thread_);
+  if (!program_.times_barriers_) return program_.barrier_.meet(thread, idle);
+  const auto begin = std::chrono::steady_clock::now();
+  program_.barrier_.meet(thread, idle);
+  own_.waited += std::chrono::steady_clock::now() - begin;
+}
+
+void DecodeProgram::Walk::end() {
+  wait_for_all([] {});
+}
+
 void DecodeProgram::Walk::meet() {
   if (threads_ == 1) return;
   if (thread_ == 0) ++program_.barriers_;
   size_t ahead = 0;
-  program_.barrier_.meet(static_cast<int>(thread_), [&] {
-    if (stream_ == nullptr || ahead >= kAheadBytes) return;
+  wait_for_all([&] {
+    if (!program_.parts_.prefetch || stream_ == nullptr || ahead >= kAheadBytes) return;
     for (size_t line = 0; line < 4; ++line, ahead += 64) __builtin_prefetch(stream_ + ahead, 0, 2);
   });
 }
@@ -104,6 +119,7 @@ void DecodeProgram::Walk::before_attention(size_t layer) {
                                         geometry_.kv_heads * geometry_.head_dim,
                                         geometry_.kv_heads * geometry_.value_dim};
   for (size_t i = 0; i < widths.size(); ++i) {
+    if (apart_ && i > 0) meet();
     for (const ThreadProgram& rows : mine_)
       multiply(rows.layers[layer].qkv[i], blocks_, buffers_.qkv.cols_slice(column, widths[i]),
                values.qkv_bias[i]);
@@ -116,7 +132,8 @@ void DecodeProgram::Walk::after_attention(size_t layer) {
   const LayerKinds& kinds = program_.plan_.kinds(layer);
   if (few() && values.plain) {
     combine_few(values);
-    store_rows(own_.attended, kinds.o, ProductInput::o, layer);
+    if (apart_) meet();
+    store_rows(attended_few(), kinds.o, ProductInput::o, layer);
   } else {
     store_rows(buffers_.attended, kinds.o, ProductInput::o, layer);
   }
@@ -126,8 +143,11 @@ void DecodeProgram::Walk::after_attention(size_t layer) {
   const bool mixes = kinds.router != 0;
   normalize({values.mlp_gain, &values.attention_post_gain, layer, ProductInput::gate_up, layer},
             static_cast<ActivationKinds>(kinds.gate_up | kinds.router), mixes);
-  for (const ThreadProgram& rows : mine_)
-    gate(rows.layers[layer].mlp, values, blocks_, buffers_.gated.rows_slice(0, tokens_));
+  if (apart_)
+    gate_apart(layer);
+  else
+    for (const ThreadProgram& rows : mine_)
+      gate(rows.layers[layer].mlp, values, blocks_, buffers_.gated.rows_slice(0, tokens_));
   if (mixes) gate_experts(layer);
   meet();
   if (kinds.down != 0) store_rows(buffers_.gated, kinds.down, ProductInput::down, layer);
@@ -155,6 +175,7 @@ void DecodeProgram::Walk::read_head() {
 }
 
 void DecodeProgram::Walk::normalize(const Norm& norm, ActivationKinds kinds, bool keep) {
+  if (apart_) return normalize_apart(norm, kinds);
   for (size_t i = 0; i < blocks_.size(); ++i)
     if (fills(i)) normalize_block(norm, blocks_[i].first, blocks_[i], kinds, keep);
   meet_if_shared();
@@ -164,22 +185,13 @@ void DecodeProgram::Walk::normalize_block(const Norm& norm, size_t first, TokenB
                                           ActivationKinds kinds, bool keep) {
   const ModelConfig& config = program_.config_;
   const size_t n = config.hidden_size;
-  const auto mean_of = [&](float squares) { return squares / static_cast<float>(n); };
   const auto eps = static_cast<float>(config.rms_norm_eps);
   for (size_t t = 0; t < block.tokens; ++t) {
     float* x = block.x[t].data;
-    float squares = 0;
-    if (norm.post_gain == nullptr) {
-      squares = sum_of_squares(x, n);
-    } else {
-      const float* branch = buffers_.branch[first + t].data;
-      auto factor = static_cast<float>(config.residual_multiplier);
-      const bool normed = !norm.post_gain->empty();
-      if (normed) factor /= std::sqrt(mean_of(sum_of_squares(branch, n)) + eps);
-      squares = add_branch(branch, factor, normed ? norm.post_gain->data() : nullptr, n, x);
-    }
+    const float squares =
+        norm.post_gain == nullptr ? sum_of_squares(x, n) : add_branch_to(x, norm, first + t);
     if (!std::isfinite(squares)) note_fault(norm.layer, first + t);
-    own_.scale[t] = 1.0F / std::sqrt(mean_of(squares) + eps);
+    own_.scale[t] = 1.0F / std::sqrt(squares / static_cast<float>(n) + eps);
     if (keep && (!few() || thread_ == 0))
       scale_by(x, own_.scale[t], norm.gain.data(), n, buffers_.normed[first + t].data);
   }
@@ -188,6 +200,18 @@ void DecodeProgram::Walk::normalize_block(const Norm& norm, size_t first, TokenB
                                 {norm.gain.data(), n}};
   note_squares(source, block, norm.input, norm.reader);
   store(source, block, kinds, norm.layer);
+}
+
+float DecodeProgram::Walk::add_branch_to(float* x, const Norm& norm, size_t token) {
+  const ModelConfig& config = program_.config_;
+  const size_t n = config.hidden_size;
+  const float* branch = buffers_.branch[token].data;
+  auto factor = static_cast<float>(config.residual_multiplier);
+  const bool normed = !norm.post_gain->empty();
+  if (normed)
+    factor /= std::sqrt(sum_of_squares(branch, n) / static_cast<float>(n) +
+                        static_cast<float>(config.rms_norm_eps));
+  return add_branch(branch, factor, normed ? norm.post_gain->data() : nullptr, n, x);
 }
 
 void DecodeProgram::Walk::note_squares(const ActivationSource& source, const TokenBlock& block,
@@ -232,6 +256,7 @@ void DecodeProgram::Walk::multiply(const PlannedRows& rows, std::span<const Toke
     TileRows some = rows.tiles;
     some.rows = std::min(step, rows.tiles.rows - at);
     some.tiles += at / kTileRows * group_bytes;
+    some.constant_cols = some.constant_cols && program_.parts_.constant_k;
     for (const TokenBlock& block : blocks) multiply_block(some, rows.first + at, block, y, bias);
   }
   stream_ = rows.tiles.tiles + tile_groups(rows.tiles.rows) * group_bytes;
@@ -243,7 +268,9 @@ void DecodeProgram::Walk::multiply_block(const TileRows& rows, size_t first,
   const ActivationKind kind = activation_kind_of(rows.kind);
   const Activations x{kind, block.tokens, rows.cols, block.activations[static_cast<size_t>(kind)]};
   const View2<float> out = y.rows_slice(block.first, block.tokens).cols_slice(first, rows.rows);
-  multiply_tiles(rows, x, out);
+  // Without prefetch nothing beyond the matrix is asked for: only what is at hand anyway.
+  const NextStream next = program_.parts_.prefetch ? NextStream{} : NextStream{x.data, 64};
+  multiply_tiles(rows, x, out, next);
   if (bias.empty()) return;
   for (size_t t = 0; t < block.tokens; ++t)
     for (size_t r = 0; r < rows.rows; ++r) out[t][r] += bias[first + r];

@@ -23,6 +23,8 @@ class DecodeProgram::Walk {
   // attention of layer `to` (layers: until the logits).
   static constexpr size_t kBeginning = SIZE_MAX;
   void run(size_t from, size_t to);
+  // Waits for the other threads' ends.
+  void end();
 
  private:
   Walk(DecodeProgram& program, const DecodePass& pass, size_t thread, size_t threads,
@@ -44,6 +46,8 @@ class DecodeProgram::Walk {
   void read_head();
 
   void normalize(const Norm& norm, ActivationKinds kinds, bool keep);
+  // The branch joins the residual stream x of a token; the sum of squares of what x becomes.
+  float add_branch_to(float* x, const Norm& norm, size_t token);
   void normalize_block(const Norm& norm, size_t first, TokenBlock& block, ActivationKinds kinds,
                        bool keep);
   // `tokens`: of the pass, of each row of the block; null: they follow the block's first.
@@ -82,14 +86,24 @@ class DecodeProgram::Walk {
   size_t first_key(const Layer& layer, size_t position) const;
   CachedChunk chunk_at(const Layer& layer, size_t kv_head, size_t chunk) const;
 
+  // Passes of few tokens without fusion (decode_apart.cpp).
+  void normalize_apart(const Norm& norm, ActivationKinds kinds);
+  void append_apart(const Layer& layer);
+  void gate_apart(size_t layer);
+
   bool few() const { return tokens_ <= kFewTokens; }
+  // Whether blocks are filled by one thread for all.
+  bool shares() const { return !few() || apart_; }
   // Whether this thread fills the activations of block i.
-  bool fills(size_t i) const { return few() || i % threads_ == thread_; }
+  bool fills(size_t i) const { return !shares() || i % threads_ == thread_; }
   void meet();
-  // Long passes share what one thread has filled.
+  template <class Idle>
+  void wait_for_all(Idle idle);
   void meet_if_shared() {
-    if (!few()) meet();
+    if (shares()) meet();
   }
+  // Where the attention of a short pass ends.
+  View2<float> attended_few() const { return apart_ ? buffers_.attended : own_.attended; }
   void note_fault(size_t layer, size_t token);
 
   DecodeProgram& program_;
@@ -100,6 +114,7 @@ class DecodeProgram::Walk {
   size_t thread_, threads_;              // who walks: 0 of 1 when alone
   std::span<const ThreadProgram> mine_;  // whose rows it multiplies
   size_t tokens_, group_;
+  bool apart_ = false;                 // few tokens, without fusion
   std::span<TokenBlock> blocks_;       // all that products read
   const std::byte* stream_ = nullptr;  // where this thread's weights go on
 };

@@ -39,7 +39,7 @@ struct Engine::Implementation {
   Implementation(const DecoderWeights& weights, ThreadTeam& team, const EngineOptions& options)
       : context(checked_context(weights.config, options.context)),
         cache(options.cache),
-        program(weights, options.weights, context, team, options.walkers),
+        program(weights, options.weights, context, team, options.walkers, options.parts),
         logits(program.config().vocab_size) {
     for (size_t i = 0; i < config().layers; ++i)
       if (!program.is_plain(i)) room_cache = room_cache_type(cache);
@@ -251,6 +251,18 @@ size_t Engine::context() const {
 
 size_t Engine::bytes_per_token() const {
   return implementation_->program.plan().bytes();
+}
+
+void Engine::set_parts(const ProgramParts& parts) {
+  implementation_->program.set_parts(parts);
+}
+
+void Engine::time_barriers(bool yes) {
+  implementation_->program.time_barriers(yes);
+}
+
+double Engine::barrier_seconds() const {
+  return implementation_->program.barrier_seconds();
 }
 
 size_t Engine::barriers() const {

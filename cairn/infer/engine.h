@@ -26,6 +26,7 @@
 #include "cairn/infer/activation_squares.h"
 #include "cairn/infer/decoder_weights.h"
 #include "cairn/infer/pass_governor.h"
+#include "cairn/infer/program_parts.h"
 #include "cairn/tensor/view.h"
 
 namespace cairn {
@@ -39,6 +40,7 @@ struct EngineOptions {
   std::optional<BlockType> cache;
   size_t context = 0;  // tokens a session may hold; 0: usual_context() of the model
   Walkers walkers = Walkers::automatic;
+  ProgramParts parts = {};  // for measuring what they bring
 };
 
 // One text being read and continued. Movable. Its engine must outlive it, and one call at a time
@@ -110,6 +112,11 @@ class Engine {
   size_t context() const;
   // Bytes of weights that decoding one token reads.
   size_t bytes_per_token() const;
+  // Goes on with other parts. Throws what DecodeProgram::set_parts throws.
+  void set_parts(const ProgramParts& parts);
+  // Whether passes take the time of each barrier; what threads waited in the last one, on average.
+  void time_barriers(bool yes);
+  double barrier_seconds() const;
   // Barriers that the last pass had.
   size_t barriers() const;
   // Passes so far that one thread of a team of several has walked.

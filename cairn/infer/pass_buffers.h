@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <optional>
 #include <span>
@@ -42,6 +43,7 @@ class PassBuffers {
     View2<float> parts, spans, sums;          // [kQueryTokens * group, part size]
     View1<float> row;                         // [widest row]
     std::array<float, kBlockTokens> scale{};  // of a block's tokens
+    std::chrono::nanoseconds waited{};        // at the barriers of a timed pass
     // With experts: where tokens go, and blocks of one expert's tokens each, whose `first` is
     // counted from the expert's first slot. The memory of a long pass's blocks is shared.
     std::optional<ExpertRoutes> routes;
@@ -59,6 +61,7 @@ class PassBuffers {
   View2<float> branch;    // [kMostTokens, hidden_size]
   View2<float> gated;     // [kMostTokens, width of the MLP that all tokens take]
   View2<float> normed;    // [kMostTokens, hidden_size], for mechanisms and experts, who read it
+  View2<float> gate_up;   // [kFewTokens, 2 * intermediate_size], where take_gate_up was called
   View2<float> router_logits;             // [kMostTokens, experts]
   View2<float> expert_gated, expert_out;  // [slots, intermediate_size], [slots, hidden_size]
   std::vector<View2<float>> turns;        // a table's angles: [kMostTokens, head_dim]
@@ -67,7 +70,11 @@ class PassBuffers {
   size_t chunks = 0;     // that a context has
   std::vector<Own> own;  // one a thread
 
-  // Sizes the blocks for a long pass of `tokens` tokens.
+  // For passes of few tokens without fusion (infer/program_parts.h).
+  void take_gate_up(const ModelConfig& config) {
+    gate_up = take(kFewTokens, 2 * config.intermediate_size);
+  }
+  // Sizes the blocks for a pass of `tokens` tokens that shares them.
   void cover(size_t tokens);
   std::span<TokenBlock> covering(size_t tokens) {
     return {blocks.data(), (tokens - 1) / kBlockTokens + 1};

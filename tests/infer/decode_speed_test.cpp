@@ -26,6 +26,9 @@ TEST(DecodeSpeed, TimesEveryTokenAndLeavesTheTextAsItWas) {
     EXPECT_EQ(speed.decode(20, 7).size(), 7U);
     EXPECT_EQ(speed.passes(20, 4, 3).size(), 3U);
     EXPECT_GT(speed.prefill(40), 0);
+    const double waiting = speed.barrier_share(20, 5);
+    EXPECT_GE(waiting, 0);  // one thread walks where processors are scarce
+    EXPECT_LT(waiting, 1);
   }
   EXPECT_THROW(speed.decode(319, 5), Error);
   EXPECT_THROW(speed.prefill(321), Error);
