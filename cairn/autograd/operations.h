@@ -90,6 +90,9 @@ Value widen(Recorder& recorder, Value x);
 // act(gate) * up of gate_up = [gate, up] (kernels/activations.h); computed again in backward.
 Value gated_unit(Recorder& recorder, Gate gate, Value gate_up);
 
+// act(x), likewise.
+Value activation(Recorder& recorder, Gate gate, Value x);
+
 // The one attention node: any mechanism, known by its contract only. `qkv` holds queries, keys and
 // values side by side. `x` is the normed hidden state, for mechanisms that use it.
 Value attention(Recorder& recorder, const AttentionMechanism& mechanism, const TokenInputs& inputs,

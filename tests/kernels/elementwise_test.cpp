@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "cairn/base/error.h"
 #include "cairn/kernels/activations.h"
 #include "tests/support/numbers.h"
 #include "tests/support/targets.h"
@@ -16,12 +17,27 @@ double sigmoid(double x) {
   return 1 / (1 + std::exp(-x));
 }
 
+float to_float(float x) {
+  return x;
+}
+float to_float(bf16 x) {
+  return x.to_float();
+}
+template <class T>
+T from_float(float x) {
+  if constexpr (std::is_same_v<T, float>)
+    return x;
+  else
+    return bf16::from_float(x);
+}
+
 // Value and derivative of the activation of a gate.
 std::pair<double, double> activation(Gate gate, double g) {
   if (gate == Gate::silu) {
     const double s = sigmoid(g);
     return {g * s, s * (1 + g * (1 - s))};
   }
+  if (gate == Gate::relu) return {std::max(g, 0.0), g > 0 ? 1 : 0};
   const double c = std::sqrt(2 / std::acos(-1.0));
   const double t = std::tanh(c * (g + 0.044715 * g * g * g));
   return {0.5 * g * (1 + t),
@@ -53,7 +69,7 @@ void expect_float64(Gate gate, size_t width, const char* target) {
 
 TEST(GatedUnit, MatchesFloat64ForwardAndBackwardOnEveryTarget) {
   for_each_target([](const char* target) {
-    for (const Gate gate : {Gate::silu, Gate::gelu_tanh})
+    for (const Gate gate : {Gate::silu, Gate::gelu_tanh, Gate::relu})
       for (const size_t width : {1, 5, 16, 47}) expect_float64(gate, width, target);
   });
 }
@@ -61,7 +77,7 @@ TEST(GatedUnit, MatchesFloat64ForwardAndBackwardOnEveryTarget) {
 TEST(GatedUnit, ExtremeGatesStayFinite) {
   const std::vector<float> in = {1e4F, -1e4F, 88.0F, -104.0F, 2.0F, 2.0F, 2.0F, 2.0F};
   const std::vector<float> dy(4, 1.0F);
-  for (const Gate gate : {Gate::silu, Gate::gelu_tanh}) {
+  for (const Gate gate : {Gate::silu, Gate::gelu_tanh, Gate::relu}) {
     std::vector<float> y(4), din(8);
     gated_unit(gate, View2<const float>{in.data(), 1, 8}, {y.data(), 1, 4});
     gated_unit_backward(gate, View2<const float>{in.data(), 1, 8},
@@ -70,6 +86,43 @@ TEST(GatedUnit, ExtremeGatesStayFinite) {
     EXPECT_TRUE(all_finite(View1<const float>{din.data(), 8}));
     EXPECT_FLOAT_EQ(y[0], 2e4F);
   }
+}
+
+template <class T>
+void expect_plain(Gate gate, size_t width, double tolerance, const char* target) {
+  const size_t rows = 3, stride = width + 2;
+  std::vector<T> in, dy;
+  for (const float x : random_floats(rows * stride, "x", 3.0)) in.push_back(from_float<T>(x));
+  for (const float x : random_floats(rows * stride, "dy")) dy.push_back(from_float<T>(x));
+  std::vector<T> found(rows * stride), gradient(rows * stride);
+  activation(gate, View2<const T>{in.data(), rows, width, stride},
+             View2<T>{found.data(), rows, width, stride});
+  activation_backward(gate, View2<const T>{in.data(), rows, width, stride},
+                      View2<const T>{dy.data(), rows, width, stride},
+                      View2<T>{gradient.data(), rows, width, stride});
+  for (size_t r = 0; r < rows; ++r)
+    for (size_t i = r * stride; i < r * stride + width; ++i) {
+      const auto [value, slope] = activation(gate, to_float(in[i]));
+      ASSERT_NEAR(to_float(found[i]), value, tolerance) << target << " width " << width;
+      ASSERT_NEAR(to_float(gradient[i]), to_float(dy[i]) * slope, tolerance) << target;
+    }
+}
+
+TEST(Activation, MatchesFloat64ForwardAndBackwardOnEveryTarget) {
+  for_each_target([](const char* target) {
+    for (const Gate gate : {Gate::silu, Gate::gelu_tanh, Gate::relu})
+      for (const size_t width : {1, 5, 16, 47}) {
+        expect_plain<float>(gate, width, 2e-6, target);
+        expect_plain<bf16>(gate, width, 3e-2, target);
+      }
+  });
+}
+
+TEST(Activation, RefusesAnotherShape) {
+  std::vector<float> x(6);
+  EXPECT_THROW(
+      activation(Gate::relu, View2<const float>{x.data(), 2, 3}, View2<float>{x.data(), 3, 2}),
+      Error);
 }
 
 TEST(Scale, ScalesAndAddsOnEveryTarget) {
