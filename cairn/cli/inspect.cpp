@@ -82,8 +82,10 @@ void print_model(const ModelConfig& c, const StoredTypes& type_of) {
     options += fmt::format(", {} {}", key, show_option(value));
   fmt::print("model       {}, {} parameters\n", c.architecture,
              format_count(static_cast<double>(parameter_count(c))));
-  fmt::print("  shape     {} layers, hidden {}, intermediate {}\n", c.layers, c.hidden_size,
-             c.intermediate_size);
+  const std::string encoder =
+      c.has_encoder() ? fmt::format("{} encoder and ", c.encoder_layers) : "";
+  fmt::print("  shape     {}{} layers, hidden {}, intermediate {}\n", encoder, c.layers,
+             c.hidden_size, c.intermediate_size);
   fmt::print("  attention {} heads on {} key-value heads of {}; {}{}\n", c.heads, c.kv_heads,
              c.head_dim, c.attention.mechanism, options);
   fmt::print("  tokens    vocabulary {}, context {}, {} embedding\n", c.vocab_size,

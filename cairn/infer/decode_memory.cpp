@@ -41,18 +41,20 @@ DecodeMemory decode_memory(const ModelConfig& config, size_t context,
                            FunctionRef<BlockType(const std::string&)> type_of) {
   std::map<std::string, Shape> shapes;
   for (const ParameterSpec& spec : parameter_specs(config)) shapes.emplace(spec.name, spec.shape);
+  const std::string embedding = outer_names(config).embedding;
   DecodeMemory memory;
   for (const StoredRows& stored : stored_tensors(config)) {
     if (stored.shape.size() < 2) continue;
     const BlockType type = type_of(stored.name);
     for (const std::string& part : stored.parts) {
-      if (part == kEmbeddingName) memory.embedding = block_bytes(type, stored.shape);
-      if (part == kEmbeddingName && !config.tie_embeddings) continue;
+      if (part == embedding) memory.embedding = block_bytes(type, stored.shape);
+      if (part == embedding && !config.tie_embeddings) continue;
       memory.weights += bytes_as_tiles(stored.name, type, shapes.at(part));
     }
   }
   const LayerAttention attention(config, context);
   for (size_t i = 0; i < config.layers; ++i) memory.cache += cache_bytes(attention[i], context);
+  if (config.has_encoder()) memory.cache += config.layers * cache_bytes(attention.cross(), context);
   return memory;
 }
 

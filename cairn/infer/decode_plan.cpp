@@ -153,7 +153,7 @@ struct LayerSources {
       return MlpSources{{source_of(of.gate, type), source_of(of.up, type)},
                         source_of(of.down, type)};
     };
-    if (layer.gate.rows > 0) mlp = mlp_of(layer);
+    if (layer.down.rows > 0) mlp = mlp_of(layer);
     // Rounding would choose other experts for the sake of few bytes.
     if (!layer.experts.empty()) router = source_of(layer.router, BlockType::f32);
     for (const ExpertWeights& expert : layer.experts) experts.push_back(mlp_of(expert));
@@ -177,7 +177,8 @@ struct LayerSources {
 
 ActivationKinds kinds_of(std::span<const Source> sources) {
   ActivationKinds kinds = 0;
-  for (const Source& source : sources) kinds |= kinds_bit(activation_kind_of(source.kind));
+  for (const Source& source : sources)
+    if (source.matrix->rows > 0) kinds |= kinds_bit(activation_kind_of(source.kind));
   return kinds;
 }
 
@@ -205,11 +206,12 @@ GroupRange share_of(const Source& source, size_t thread, size_t threads) {
 
 void plan_gates(const MlpSources& sources, size_t thread, size_t threads, Packer& packer,
                 ThreadMlp& mlp) {
-  const GroupRange range = share_of(sources.gate_up[0], thread, threads);  // up has the same rows
+  const GroupRange range = share_of(sources.gate_up[1], thread, threads);
+  const bool gated = sources.gate_up[0].matrix->rows > 0;  // as many rows as up, or none
   constexpr size_t kTurn = DecodePlan::kGatedRows / kTileRows;
   for (size_t begin = range.begin; begin < range.end; begin += kTurn) {
     const GroupRange turn{begin, std::min(begin + kTurn, range.end)};
-    mlp.gate.push_back(packer.take(sources.gate_up[0], turn));
+    if (gated) mlp.gate.push_back(packer.take(sources.gate_up[0], turn));
     mlp.up.push_back(packer.take(sources.gate_up[1], turn));
   }
 }
@@ -226,6 +228,7 @@ ThreadLayer plan_layer(const LayerSources& sources, size_t thread, size_t thread
   layer.experts.resize(sources.experts.size());
   for (size_t e = 0; e < layer.experts.size(); ++e)
     plan_gates(sources.experts[e], thread, threads, packer, layer.experts[e]);
+  if (!sources.mlp && sources.experts.empty()) return layer;
   // A thread adds up what all experts give to its rows, so it has the same rows of each.
   const MlpSources& first = sources.mlp ? *sources.mlp : sources.experts[0];
   const GroupRange down = share_of(first.down, thread, threads);
@@ -235,12 +238,30 @@ ThreadLayer plan_layer(const LayerSources& sources, size_t thread, size_t thread
   return layer;
 }
 
-void plan_thread(std::span<const LayerSources> layers, const Source& head, size_t thread,
+// What reads the last norm: a head, or keys and values.
+using LastSources = std::vector<Source>;
+
+LastSources last_sources(const DecoderWeights& weights, std::optional<BlockType> type) {
+  if (weights.readers.empty()) return {source_of(weights.head, type)};
+  LastSources last;
+  for (const SourceReader& reader : weights.readers)
+    for (const StoredMatrix* matrix : {&reader.k, &reader.v})
+      last.push_back(source_of(*matrix, type));
+  return last;
+}
+
+void plan_thread(std::span<const LayerSources> layers, const LastSources& last, size_t thread,
                  size_t threads, Packer& packer, ThreadProgram& program) {
   program.layers.clear();
+  program.readers.clear();
   for (const LayerSources& layer : layers)
     program.layers.push_back(plan_layer(layer, thread, threads, packer));
-  program.head = packer.take(head, share_of(head, thread, threads));
+  const auto take = [&](const Source& source) {
+    return packer.take(source, share_of(source, thread, threads));
+  };
+  if (last.size() == 1) program.head = take(last[0]);
+  for (size_t i = 0; i + 1 < last.size(); i += 2)
+    program.readers.push_back({take(last[i]), take(last[i + 1])});
 }
 
 void check_memory(size_t needed) {
@@ -282,14 +303,14 @@ DecodePlan::DecodePlan(const DecoderWeights& weights, std::optional<BlockType> t
     for (size_t e = weights.config.experts_per_token; e < sources.experts.size(); ++e)
       idle += sources.experts[e].bytes();  // experts are as large as each other
   }
-  Source head = source_of(weights.head, type);
-  head_kinds_ = kinds_of({&head, 1});
+  LastSources last = last_sources(weights, type);
+  head_kinds_ = kinds_of(last);
 
   size_t needed = 0;
   std::vector<size_t> bytes(threads_.size());
   for (size_t t = 0; t < threads_.size(); ++t) {
     Packer counter;
-    plan_thread(layers, head, t, threads_.size(), counter, threads_[t]);
+    plan_thread(layers, last, t, threads_.size(), counter, threads_[t]);
     needed += bytes[t] = counter.used();
   }
   check_memory(needed);
@@ -299,12 +320,13 @@ DecodePlan::DecodePlan(const DecoderWeights& weights, std::optional<BlockType> t
   };
   for (LayerSources& layer : layers)
     if (!stream) layer.each(house);
-  if (!stream) house(head);
+  for (Source& source : last)
+    if (!stream) house(source);
   on_each_thread(team, [&](int thread) {
     const auto t = static_cast<size_t>(thread);
     if (stream) threads_[t].arena = AlignedBuffer(bytes[t]);
     Packer packer(threads_[t].arena.data());
-    plan_thread(layers, head, t, threads_.size(), packer, threads_[t]);
+    plan_thread(layers, last, t, threads_.size(), packer, threads_[t]);
   });
 }
 

@@ -8,8 +8,9 @@
 //   3  rows of o                      4  norm; rows of gate and up, gated     5  rows of down
 // and one more of a mixture of experts, in phase 4 behind the rows of the router: every thread has
 // its rows of every expert, and reads those of the chosen ones.
-// Then norm and rows of the head. Rows are cut in groups of 16 by their bytes; every row is
-// computed whole by one thread, so results do not depend on the cut.
+// Then norm and rows of the head; of an encoder, rows of what reads it, one reader after another. A
+// layer may have no MLP: then it ends with phase 3. Rows are cut in groups of 16 by their bytes;
+// every row is computed whole by one thread, so results do not depend on the cut.
 #pragma once
 
 #include <array>
@@ -34,7 +35,8 @@ struct PlannedRows {
 
 // Rows of an MLP, or of an expert.
 struct ThreadMlp {
-  std::vector<PlannedRows> gate, up;  // the same rows of both, in turns of at most kGatedRows
+  // The same rows of both, in turns of at most kGatedRows; gate is empty in MLPs without one.
+  std::vector<PlannedRows> gate, up;
   PlannedRows down;
 };
 
@@ -51,6 +53,7 @@ struct ThreadProgram {
   AlignedBuffer arena;  // all tiles in the order of use
   std::vector<ThreadLayer> layers;
   PlannedRows head;
+  std::vector<std::array<PlannedRows, 2>> readers;  // rows of k, v
 };
 
 // The kinds of activations that a phase's products read, a bit for each ActivationKind.
@@ -81,6 +84,7 @@ class DecodePlan {
   // One a thread.
   std::span<const ThreadProgram> programs() const { return threads_; }
   const LayerKinds& kinds(size_t layer) const { return kinds_[layer]; }
+  // Of the head, or of all readers.
   ActivationKinds head_kinds() const { return head_kinds_; }
   // Bytes of tiles that one token reads.
   size_t bytes() const { return bytes_; }

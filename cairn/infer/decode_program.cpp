@@ -3,7 +3,9 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <numeric>
 #include <utility>
 
 #include "cairn/attention/rotary.h"
@@ -40,14 +42,17 @@ size_t count_tables(const LayerAttention& attention, size_t layers,
 
 DecodeProgram::DecodeProgram(const DecoderWeights& weights, std::optional<BlockType> type,
                              size_t context, ThreadTeam& team, Walkers walkers,
-                             const ProgramParts& parts)
+                             const ProgramParts& parts, const DecodeProgram* relative)
     : config_(weights.config),
       team_(team),
       attention_(config_, context),
-      final_gain_(gain_of(weights.final_norm, config_.norm_offset, 1 / config_.logits_divisor)),
+      final_gain_(gain_of(weights.final_norm, config_.norm_offset,
+                          weights.readers.empty() ? 1 / config_.logits_divisor : 1)),
       plan_(weights, type, team, parts.stream),
-      buffers_(config_, attention_[0].geometry(), DecodePlan::kGatedRows, context,
-               count_tables(attention_, config_.layers, tables_), team.size()),
+      buffers_(config_, attention_[0].geometry(),
+               weights.readers.empty() ? std::min(kMostTokens, context) : context,
+               DecodePlan::kGatedRows, context, count_tables(attention_, config_.layers, tables_),
+               team.size()),
       barrier_(team.size(),
                team.size() > allowed_processors() ? WaitLimits::crowded() : WaitLimits()),
       walkers_(walkers),
@@ -55,10 +60,29 @@ DecodeProgram::DecodeProgram(const DecoderWeights& weights, std::optional<BlockT
       faults_(static_cast<size_t>(team.size())) {
   const StoredMatrix& rows = weights.embedding;
   embedding_type_ = rows.type;
-  embedding_.assign(rows.data, rows.data + rows.rows * rows.row_bytes());
-  layers_.resize(config_.layers);
-  for (size_t i = 0; i < config_.layers; ++i) compile_layer(weights.layers[i], i);
+  embedding_ = relative != nullptr ? relative->embedding_
+                                   : std::make_shared<const std::vector<std::byte>>(
+                                         rows.data, rows.data + rows.rows * rows.row_bytes());
+  layers_.resize(weights.layers.size());
+  size_t own = 0, readers = 0;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    Layer& layer = layers_[i];
+    layer.reader = readers;
+    if (!weights.readers.empty())
+      layer.attention = &attention_.encoder();
+    else
+      layer.attention = weights.layers[i].reads_source ? &attention_.cross() : &attention_[own++];
+    readers += weights.layers[i].reads_source ? 1 : 0;
+    compile_layer(weights.layers[i], i);
+  }
   set_parts(parts);
+  if (weights.readers.empty()) return;
+  const AttentionMemory need =
+      attention_.encoder().memory(context, context, DType::f32, team.size());
+  attention_saved_ = AlignedBuffer(need.saved);
+  attention_workspace_ = AlignedBuffer(need.workspace);
+  positions_.resize(context);
+  std::iota(positions_.begin(), positions_.end(), 0);
 }
 
 DecodeProgram::~DecodeProgram() = default;
@@ -75,12 +99,13 @@ void DecodeProgram::compile_layer(const DecoderLayerWeights& weights, size_t ind
   layer.gate_bias = weights.gate_bias;
   layer.up_bias = weights.up_bias;
   layer.down_bias = weights.down_bias;
+  layer.has_mlp = !weights.mlp_norm.empty();
   layer.parameters = weights.attention_parameters;
   for (const std::vector<float>& values : layer.parameters)
     layer.parameter_views.emplace_back(values.data(), values.size());
-  layer.plain = attention_[index].plain_softmax();
+  layer.plain = layer.attention->plain_softmax();
   if (!layer.plain) {
-    rooms_want_hidden_ = rooms_want_hidden_ || attention_[index].uses_hidden_state();
+    rooms_want_hidden_ = rooms_want_hidden_ || layer.attention->uses_hidden_state();
     return;
   }
   if (layer.plain->qk_norm) {
@@ -173,32 +198,72 @@ void DecodeProgram::walk(const DecodePass& pass, bool alone) {
   for (;;) {
     size_t to = from + 1;  // kBeginning + 1 is 0
     while (to < layers_.size() && is_plain(to)) ++to;
-    if (alone)
-      Walk(*this, pass).run(from, to);
-    else
-      team_.run(static_cast<size_t>(team_.size()), [&](size_t /*chunk*/, int thread) {
-        Walk walk(*this, pass, thread);
-        walk.run(from, to);
-        walk.end();  // until then no thread can take a second chunk
-      });
+    in_region(pass, alone, [&](Walk& walk) { walk.run(from, to); });
     if (to == layers_.size()) break;
     attend_outside(pass, to);
     from = to;
   }
+  fill_source(pass, alone);
+}
+
+void DecodeProgram::in_region(const DecodePass& pass, bool alone,
+                              FunctionRef<void(Walk& walk)> body) {
+  if (alone) {
+    Walk walk(*this, pass);
+    return body(walk);
+  }
+  team_.run(static_cast<size_t>(team_.size()), [&](size_t /*chunk*/, int thread) {
+    Walk walk(*this, pass, thread);
+    body(walk);
+    walk.end();  // until then no thread can take a second chunk
+  });
 }
 
 void DecodeProgram::attend_outside(const DecodePass& pass, size_t layer) {
-  const AttentionGeometry& g = attention_[layer].geometry();
+  const AttentionMechanism& mechanism = attention(layer);
+  const AttentionGeometry& g = mechanism.geometry();
   const size_t tokens = pass.tokens.size(), q = g.heads * g.head_dim, k = g.kv_heads * g.head_dim;
   const View2<float> qkv = buffers_.qkv.rows_slice(0, tokens);
   AttentionInputs inputs;
   if (rooms_want_hidden_) inputs.x = buffers_.normed.rows_slice(0, tokens);
   inputs.q = split_heads(qkv.cols_slice(0, q), g.heads);
+  const View2<float> keys = qkv.rows_slice(0, reads_source(layer) ? 0 : tokens);
+  inputs.k = split_heads(keys.cols_slice(q, k), g.kv_heads);
+  inputs.v = split_heads(keys.cols_slice(q + k, g.kv_heads * g.value_dim), g.kv_heads);
+  inputs.parameters = layers_[layer].parameter_views;
+  const AnyView3 out = split_heads(buffers_.attended.rows_slice(0, tokens), g.heads);
+  if (mechanism.mask() == AttentionMask::bidirectional) return attend_whole(mechanism, inputs, out);
+  AttentionCache& cache =
+      reads_source(layer) ? *pass.source[layers_[layer].reader] : *pass.rooms[layer];
+  cache.append_and_attend(inputs, out, team_);
+}
+
+// All tokens see each other: the pass is the text.
+void DecodeProgram::attend_whole(const AttentionMechanism& mechanism, const AttentionInputs& inputs,
+                                 AnyView3 out) {
+  const size_t tokens = inputs.q.tokens;
+  const std::array<int32_t, 2> offsets = {0, static_cast<int32_t>(tokens)};
+  const TokenLayout layout{{offsets.data(), offsets.size()}, {positions_.data(), tokens}};
+  mechanism.forward(inputs, layout, out, attention_saved_.as<std::byte>(),
+                    attention_workspace_.as<std::byte>(), team_);
+}
+
+// Keys and values of the source, one reader after another through the same memory.
+void DecodeProgram::fill_source(const DecodePass& pass, bool alone) {
+  const size_t readers = plan_.programs()[0].readers.size(), tokens = pass.tokens.size();
+  if (readers == 0) return;
+  const AttentionGeometry& g = attention_.cross().geometry();
+  const size_t q = g.heads * g.head_dim, k = g.kv_heads * g.head_dim;
+  const View2<float> qkv = buffers_.qkv.rows_slice(0, tokens);
+  AttentionInputs inputs;
+  inputs.q = split_heads(qkv.rows_slice(0, 0).cols_slice(0, q), g.heads);
   inputs.k = split_heads(qkv.cols_slice(q, k), g.kv_heads);
   inputs.v = split_heads(qkv.cols_slice(q + k, g.kv_heads * g.value_dim), g.kv_heads);
-  inputs.parameters = layers_[layer].parameter_views;
-  pass.rooms[layer]->append_and_attend(
-      inputs, split_heads(buffers_.attended.rows_slice(0, tokens), g.heads), team_);
+  const AnyView3 nothing = split_heads(buffers_.attended.rows_slice(0, 0), g.heads);
+  for (size_t i = 0; i < readers; ++i) {
+    in_region(pass, alone, [&](Walk& walk) { walk.read_for(i); });
+    pass.source[i]->append_and_attend(inputs, nothing, team_);
+  }
 }
 
 void DecodeProgram::check_faults(const DecodePass& pass) const {

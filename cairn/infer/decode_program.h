@@ -12,6 +12,9 @@
 // Layers whose mechanism is more than plain softmax attention end the region, attend through the
 // mechanism's own cache (attention/mechanism.h) on the whole team, and begin another; such a
 // mechanism may make a cut of the text show in the last bits.
+//
+// Of an encoder, whose tokens all see each other, a pass is a whole source: it leaves keys and
+// values for the layers of a decoder that read it.
 #pragma once
 
 #include <chrono>
@@ -34,10 +37,12 @@ namespace cairn {
 
 // One pass. Positions of the tokens follow those in the caches.
 struct DecodePass {
-  std::span<const int32_t> tokens;  // 1 to kMostTokens, within the vocabulary
+  std::span<const int32_t> tokens;  // 1 to kMostTokens (an encoder: the context), in the vocabulary
   size_t position = 0;              // of the first
   PagedCache* cache = nullptr;      // with memory for all positions
   std::span<const std::unique_ptr<AttentionCache>> rooms;  // one a layer; null in plain layers
+  // One a layer of the decoder that reads a source: an encoder's pass fills them.
+  std::span<const std::shared_ptr<AttentionCache>> source;
   // [1, vocab_size]: what follows the last token; [tokens, vocab_size]: what follows each; or
   // empty.
   View2<float> logits;
@@ -50,14 +55,18 @@ class DecodeProgram {
   static constexpr size_t kMostTokens = PassBuffers::kMostTokens;
 
   // `team` must outlive it; what `weights` borrow may go. Passes may reach position `context`.
+  // `relative` is a program of the same model, whose table of embeddings is then shared.
   // Throws what DecodePlan throws.
   DecodeProgram(const DecoderWeights& weights, std::optional<BlockType> type, size_t context,
                 ThreadTeam& team, Walkers walkers = Walkers::automatic,
-                const ProgramParts& parts = {});
+                const ProgramParts& parts = {}, const DecodeProgram* relative = nullptr);
   ~DecodeProgram();
 
   const ModelConfig& config() const { return config_; }
-  const AttentionMechanism& attention(size_t layer) const { return attention_[layer]; }
+  // Branches of attention: of an encoder-decoder's decoder, two for each layer of the model.
+  size_t layers() const { return layers_.size(); }
+  const AttentionMechanism& attention(size_t layer) const { return *layers_[layer].attention; }
+  bool reads_source(size_t layer) const { return attention(layer).mask() == AttentionMask::cross; }
   // Whether the program takes the attention of a layer itself.
   bool is_plain(size_t layer) const { return layers_[layer].plain.has_value(); }
   // What a PagedCache of such layers must hold.
@@ -84,16 +93,24 @@ class DecodeProgram {
  private:
   // One layer beside its products.
   struct Layer {
+    const AttentionMechanism* attention = nullptr;
     std::vector<float> attention_gain, mlp_gain;            // [hidden_size], offset included
     std::vector<float> attention_post_gain, mlp_post_gain;  // or empty
     std::array<std::vector<float>, 3> qkv_bias;             // or empty
     std::vector<float> o_bias, gate_bias, up_bias, down_bias;
     std::vector<std::vector<float>> parameters;
     std::vector<View1<const float>> parameter_views;
+    bool has_mlp = true;
     std::optional<PlainSoftmax> plain;
     std::vector<float> q_gain, k_gain;  // of plain attention with qk_norm
     size_t cache_layer = 0;             // among the plain ones
     size_t turns = 0;                   // which of the tables of angles
+    size_t reader = 0;                  // among those that read a source
+
+    // Of the branch that ends the layer.
+    const std::vector<float>& last_post_gain() const {
+      return has_mlp ? mlp_post_gain : attention_post_gain;
+    }
   };
   // Where activations first were not finite.
   struct Fault {
@@ -106,13 +123,17 @@ class DecodeProgram {
   void walk(const DecodePass& pass, bool alone);
   void note_time(const DecodePass& pass, bool alone, std::chrono::nanoseconds took);
   void turn_angles(const DecodePass& pass);
+  void in_region(const DecodePass& pass, bool alone, FunctionRef<void(Walk& walk)> body);
   void attend_outside(const DecodePass& pass, size_t layer);
+  void attend_whole(const AttentionMechanism& mechanism, const AttentionInputs& inputs,
+                    AnyView3 out);
+  void fill_source(const DecodePass& pass, bool alone);
   void check_faults(const DecodePass& pass) const;
 
   ModelConfig config_;
   ThreadTeam& team_;
   LayerAttention attention_;
-  std::vector<std::byte> embedding_;  // rows as stored
+  std::shared_ptr<const std::vector<std::byte>> embedding_;  // rows as stored
   BlockType embedding_type_ = BlockType::f32;
   std::vector<float> final_gain_;
   std::vector<Layer> layers_;
@@ -125,7 +146,9 @@ class DecodeProgram {
   ProgramParts parts_;
   bool times_barriers_ = false;
   PassGovernor governor_;
-  std::vector<Fault> faults_;  // one a thread
+  AlignedBuffer attention_saved_, attention_workspace_;  // of an encoder
+  std::vector<int32_t> positions_;                       // of an encoder's tokens
+  std::vector<Fault> faults_;                            // one a thread
   size_t barriers_ = 0, passes_alone_ = 0;
 };
 

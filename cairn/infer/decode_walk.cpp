@@ -59,7 +59,7 @@ void DecodeProgram::Walk::run(size_t from, size_t to) {
   }
   if (to < program_.layers_.size())
     before_attention(to);
-  else if (pass_.logits.rows > 0)
+  else if (pass_.logits.rows > 0 || !mine_[0].readers.empty())
     read_head();
 }
 
@@ -100,7 +100,7 @@ void DecodeProgram::Walk::embed() {
       const auto id = static_cast<size_t>(pass_.tokens[blocks_[i].first + t]);
       const View2<float> row = blocks_[i].x.rows_slice(t, 1);
       decode_blocks(program_.embedding_type_,
-                    std::span(program_.embedding_).subspan(id * row_bytes, row_bytes), row[0]);
+                    std::span(*program_.embedding_).subspan(id * row_bytes, row_bytes), row[0]);
       if (config.embedding_multiplier != 1)
         scale(row, static_cast<float>(config.embedding_multiplier), row);
     }
@@ -111,7 +111,7 @@ void DecodeProgram::Walk::before_attention(size_t layer) {
   const Layer& values = program_.layers_[layer];
   const bool room = !values.plain && program_.rooms_want_hidden_;
   const Norm norm{values.attention_gain,
-                  layer == 0 ? nullptr : &program_.layers_[layer - 1].mlp_post_gain,
+                  layer == 0 ? nullptr : &program_.layers_[layer - 1].last_post_gain(),
                   layer == 0 ? 0 : layer - 1, ProductInput::qkv, layer};
   normalize(norm, program_.plan_.kinds(layer).qkv, room);
   size_t column = 0;
@@ -140,6 +140,7 @@ void DecodeProgram::Walk::after_attention(size_t layer) {
   for (const ThreadProgram& rows : mine_)
     multiply(rows.layers[layer].o, blocks_, buffers_.branch, values.o_bias);
   meet();
+  if (!values.has_mlp) return;
   const bool mixes = kinds.router != 0;
   normalize({values.mlp_gain, &values.attention_post_gain, layer, ProductInput::gate_up, layer},
             static_cast<ActivationKinds>(kinds.gate_up | kinds.router), mixes);
@@ -159,9 +160,10 @@ void DecodeProgram::Walk::after_attention(size_t layer) {
 
 void DecodeProgram::Walk::read_head() {
   const size_t layers = program_.layers_.size();
-  const Norm norm{program_.final_gain_, &program_.layers_[layers - 1].mlp_post_gain, layers - 1,
+  const Norm norm{program_.final_gain_, &program_.layers_[layers - 1].last_post_gain(), layers - 1,
                   ProductInput::head, layers - 1};
   const ActivationKinds kinds = program_.plan_.head_kinds();
+  if (!mine_[0].readers.empty()) return normalize(norm, kinds, false);
   if (pass_.logits.rows == tokens_) {
     normalize(norm, kinds, false);
     for (const ThreadProgram& rows : mine_) multiply(rows.head, blocks_, pass_.logits, {});
@@ -172,6 +174,18 @@ void DecodeProgram::Walk::read_head() {
   std::copy(x.begin(), x.end(), own_.last.x.data);
   normalize_block(norm, tokens_ - 1, own_.last, kinds, false);
   for (const ThreadProgram& rows : mine_) multiply(rows.head, {&own_.last, 1}, pass_.logits, {});
+}
+
+void DecodeProgram::Walk::read_for(size_t reader) {
+  const size_t q = geometry_.heads * geometry_.head_dim,
+               k = geometry_.kv_heads * geometry_.head_dim;
+  const View2<float> keys = buffers_.qkv.cols_slice(q, k);
+  const View2<float> values =
+      buffers_.qkv.cols_slice(q + k, geometry_.kv_heads * geometry_.value_dim);
+  for (const ThreadProgram& rows : mine_) {
+    multiply(rows.readers[reader][0], blocks_, keys, {});
+    multiply(rows.readers[reader][1], blocks_, values, {});
+  }
 }
 
 void DecodeProgram::Walk::normalize(const Norm& norm, ActivationKinds kinds, bool keep) {
@@ -278,6 +292,7 @@ void DecodeProgram::Walk::multiply_block(const TileRows& rows, size_t first,
 
 void DecodeProgram::Walk::gate(const ThreadMlp& mlp, const Layer& layer,
                                std::span<const TokenBlock> blocks, View2<float> gated) {
+  if (!program_.config_.gated_mlp) return activate(mlp, layer, blocks, gated);
   for (size_t i = 0; i < mlp.gate.size(); ++i) {
     const size_t first = mlp.gate[i].first, rows = mlp.gate[i].tiles.rows;
     const View2<float> both = own_.gate_up.rows_slice(0, gated.rows).cols_slice(0, 2 * rows);
@@ -292,6 +307,15 @@ void DecodeProgram::Walk::gate(const ThreadMlp& mlp, const Layer& layer,
         both[t][rows + r] += layer.up_bias[first + r];
       }
     gated_unit(program_.config_.gate, both, gated.cols_slice(first, rows));
+  }
+}
+
+void DecodeProgram::Walk::activate(const ThreadMlp& mlp, const Layer& layer,
+                                   std::span<const TokenBlock> blocks, View2<float> inner) {
+  for (const PlannedRows& up : mlp.up) {
+    multiply(up, blocks, inner, layer.up_bias);
+    const View2<float> some = inner.cols_slice(up.first, up.tiles.rows);
+    activation(program_.config_.gate, some, some);
   }
 }
 

@@ -23,6 +23,8 @@ class DecodeProgram::Walk {
   // attention of layer `to` (layers: until the logits).
   static constexpr size_t kBeginning = SIZE_MAX;
   void run(size_t from, size_t to);
+  // Of an encoder, behind run(): keys and values for a reader, in the pass's columns of such.
+  void read_for(size_t reader);
   // Waits for the other threads' ends.
   void end();
 
@@ -62,6 +64,8 @@ class DecodeProgram::Walk {
                       const std::vector<float>& bias);
   void gate(const ThreadMlp& mlp, const Layer& layer, std::span<const TokenBlock> blocks,
             View2<float> gated);
+  void activate(const ThreadMlp& mlp, const Layer& layer, std::span<const TokenBlock> blocks,
+                View2<float> inner);
   // A mixture of experts: its gated units, then what they give to the branch (expert_step.cpp).
   void choose_experts(size_t layer);
   void gate_experts(size_t layer);

@@ -29,6 +29,7 @@ struct Finder {
 void find_experts(const Finder& find, const ModelConfig& config, const LayerNames& names,
                   DecoderLayerWeights& layer) {
   const size_t hidden = config.hidden_size, width = config.intermediate_size;
+  layer.mlp_norm = find.vector(names.mlp_norm);
   layer.router = find.matrix(names.router);
   for (size_t e = 0; e < config.experts; ++e)
     layer.experts.push_back({find.rows(names.experts_gate_up, 2 * e * width, width),
@@ -41,6 +42,13 @@ void find_experts(const Finder& find, const ModelConfig& config, const LayerName
   layer.down = find.matrix(names.shared_down);
 }
 
+void find_mlp(const Finder& find, const LayerNames& names, DecoderLayerWeights& layer) {
+  if (!names.mlp_norm.empty()) layer.mlp_norm = find.vector(names.mlp_norm);
+  if (!names.gate.empty()) layer.gate = find.matrix(names.gate);
+  layer.up = find.matrix(names.up);
+  layer.down = find.matrix(names.down);
+}
+
 DecoderLayerWeights find_layer(const Finder& find, const ModelConfig& config,
                                const AttentionMechanism& attention, const LayerNames& names) {
   const auto vector = [&](const std::string& name) {
@@ -49,19 +57,15 @@ DecoderLayerWeights find_layer(const Finder& find, const ModelConfig& config,
   DecoderLayerWeights layer;
   layer.attention_norm = vector(names.attention_norm);
   layer.attention_post_norm = vector(names.attention_post_norm);
-  layer.mlp_norm = vector(names.mlp_norm);
   layer.mlp_post_norm = vector(names.mlp_post_norm);
   layer.q = find.matrix(names.q);
   layer.k = find.matrix(names.k);
   layer.v = find.matrix(names.v);
   layer.o = find.matrix(names.o);
-  if (config.experts > 0) {
+  if (config.experts > 0)
     find_experts(find, config, names, layer);
-  } else {
-    layer.gate = find.matrix(names.gate);
-    layer.up = find.matrix(names.up);
-    layer.down = find.matrix(names.down);
-  }
+  else if (names.cross_q.empty())  // otherwise behind the other branch
+    find_mlp(find, names, layer);
   layer.q_bias = vector(names.q_bias);
   layer.k_bias = vector(names.k_bias);
   layer.v_bias = vector(names.v_bias);
@@ -74,15 +78,49 @@ DecoderLayerWeights find_layer(const Finder& find, const ModelConfig& config,
   return layer;
 }
 
-DecoderWeights find_all(const ModelConfig& config, const Finder& find) {
-  const LayerAttention attention(config);
+// The second half of an encoder-decoder's layer.
+DecoderLayerWeights find_cross(const Finder& find, const LayerNames& names) {
+  DecoderLayerWeights layer;
+  layer.reads_source = true;
+  layer.attention_norm = find.vector(names.cross_norm);
+  layer.q = find.matrix(names.cross_q);
+  layer.o = find.matrix(names.cross_o);
+  find_mlp(find, names, layer);
+  return layer;
+}
+
+DecoderWeights find_encoder(const ModelConfig& config, const LayerAttention& attention,
+                            const Finder& find) {
+  const OuterNames names = outer_names(config);
   DecoderWeights weights;
   weights.config = config;
-  weights.embedding = find.matrix(kEmbeddingName);
-  weights.head = config.tie_embeddings ? weights.embedding : find.matrix(kHeadName);
-  weights.final_norm = find.vector(kFinalNormName);
-  for (size_t i = 0; i < config.layers; ++i)
-    weights.layers.push_back(find_layer(find, config, attention[i], layer_names(config, i)));
+  weights.embedding = find.matrix(names.embedding);
+  weights.final_norm = find.vector(names.encoder_norm);
+  for (size_t i = 0; i < config.encoder_layers; ++i)
+    weights.layers.push_back(
+        find_layer(find, config, attention.encoder(), layer_names(config, i, Stack::encoder)));
+  for (size_t i = 0; i < config.layers; ++i) {
+    const LayerNames reader = layer_names(config, i);
+    weights.readers.push_back({find.matrix(reader.cross_k), find.matrix(reader.cross_v)});
+  }
+  return weights;
+}
+
+DecoderWeights find_all(const ModelConfig& config, const Finder& find) {
+  const LayerAttention attention(config);
+  const OuterNames names = outer_names(config);
+  DecoderWeights weights;
+  weights.config = config;
+  weights.embedding = find.matrix(names.embedding);
+  weights.head = config.tie_embeddings ? weights.embedding : find.matrix(names.head);
+  weights.final_norm = find.vector(names.final_norm);
+  for (size_t i = 0; i < config.layers; ++i) {
+    const LayerNames layer = layer_names(config, i);
+    weights.layers.push_back(find_layer(find, config, attention[i], layer));
+    if (!layer.cross_q.empty()) weights.layers.push_back(find_cross(find, layer));
+  }
+  if (config.has_encoder())
+    weights.encoder = std::make_shared<const DecoderWeights>(find_encoder(config, attention, find));
   return weights;
 }
 

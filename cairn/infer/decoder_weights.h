@@ -1,4 +1,4 @@
-// The weights of a decoder where they are stored, by what they are for: what the engine compiles
+// The weights of a model where they are stored, by what they are for: what the engine compiles
 // from, whether they lie in a mapped GGUF file or in a Model. Nothing is decoded or copied but the
 // vectors (norms, biases, the mechanism's own), which are f32 here.
 #pragma once
@@ -33,13 +33,16 @@ struct ExpertWeights {
   StoredMatrix down;      // [hidden_size, intermediate_size]
 };
 
+// A branch of attention and an MLP behind it. The layer of an encoder-decoder's decoder, which has
+// two branches of attention, is two of these: one without an MLP, and one that reads the source.
 struct DecoderLayerWeights {
   std::vector<float> attention_norm, attention_post_norm;  // [hidden_size]; empty: none
   std::vector<float> mlp_norm, mlp_post_norm;
-  StoredMatrix q, k, v;   // [heads * head_dim, hidden_size]
-  StoredMatrix o;         // [hidden_size, heads * head_dim]
-  StoredMatrix gate, up;  // [intermediate_size, hidden_size]
-  StoredMatrix down;      // [hidden_size, intermediate_size]
+  bool reads_source = false;  // keys and values are of readers of the encoder; no k, v
+  StoredMatrix q, k, v;       // [heads * head_dim, hidden_size]
+  StoredMatrix o;             // [hidden_size, heads * head_dim]
+  StoredMatrix gate, up;      // [intermediate_size, hidden_size]; gate may have no rows
+  StoredMatrix down;          // [hidden_size, intermediate_size]; no rows: no MLP
   // With experts; the last three are then those of the shared one, or have no rows.
   StoredMatrix router;  // [experts, hidden_size]
   std::vector<ExpertWeights> experts;
@@ -47,11 +50,20 @@ struct DecoderLayerWeights {
   std::vector<std::vector<float>> attention_parameters;  // as the mechanism names them
 };
 
+// What a decoder's layers make of the encoder's output.
+struct SourceReader {
+  StoredMatrix k, v;  // [kv_heads * head_dim, hidden_size]
+};
+
+// A stack of layers between an embedding and what reads the last norm: a head, or, of an encoder,
+// the layers of the decoder.
 struct DecoderWeights {
   ModelConfig config;
   StoredMatrix embedding, head;  // [vocab_size, hidden_size]; the same when tied
   std::vector<float> final_norm;
   std::vector<DecoderLayerWeights> layers;
+  std::vector<SourceReader> readers;              // in the order of the layers that read a source
+  std::shared_ptr<const DecoderWeights> encoder;  // of an encoder-decoder's decoder
   std::shared_ptr<const void> keeper;  // of what the matrices borrow, where somebody must
 };
 

@@ -41,19 +41,24 @@ struct Engine::Implementation {
         cache(options.cache),
         program(weights, options.weights, context, team, options.walkers, options.parts),
         logits(program.config().vocab_size) {
-    for (size_t i = 0; i < config().layers; ++i)
+    for (size_t i = 0; i < program.layers(); ++i)
       if (!program.is_plain(i)) room_cache = room_cache_type(cache);
     PagedCache(program.cache_shape(cache.value_or(BlockType::f16)));  // refuses what it cannot hold
+    if (weights.encoder)
+      encoder.emplace(*weights.encoder, options.weights, context, team, options.walkers,
+                      options.parts, &program);
   }
 
   const ModelConfig& config() const { return program.config(); }
-  void check(const Session::Implementation& session, std::span<const int32_t> tokens) const;
+  // `length`: tokens read before.
+  void check(size_t length, std::span<const int32_t> tokens) const;
   std::unique_ptr<Session::Implementation> start();
 
   size_t context;
   std::optional<BlockType> cache;
   DType room_cache = DType::f32;  // of mechanisms with a cache of their own
   DecodeProgram program;
+  std::optional<DecodeProgram> encoder;
   std::vector<float> logits;  // of the last call
 };
 
@@ -81,13 +86,16 @@ struct Session::Implementation {
   std::vector<int32_t> tokens;
   PagedCache cache;                                    // of the layers with plain attention
   std::vector<std::unique_ptr<AttentionCache>> rooms;  // one a layer; null in plain ones
+  // One a layer that reads the source; not changed any more, so shared by forks.
+  std::vector<std::shared_ptr<AttentionCache>> source;
 };
 
 std::unique_ptr<Session::Implementation> Engine::Implementation::start() {
   auto session = std::make_unique<Session::Implementation>(this);
-  for (size_t i = 0; i < config().layers; ++i)
-    session->rooms.push_back(
-        program.is_plain(i) ? nullptr : program.attention(i).make_cache(context, room_cache));
+  for (size_t i = 0; i < program.layers(); ++i)
+    session->rooms.push_back(program.is_plain(i) || program.reads_source(i)
+                                 ? nullptr
+                                 : program.attention(i).make_cache(context, room_cache));
   return session;
 }
 
@@ -95,14 +103,15 @@ void Session::Implementation::read(std::span<const int32_t> text,
                                    FunctionRef<View2<float>(size_t, size_t)> logits_of,
                                    ActivationSquares* squares) {
   static_assert(DecodeProgram::kMostTokens <= PagedCache::kRewind);
-  engine->check(*this, text);
+  engine->check(tokens.size(), text);
   const size_t before = tokens.size();
   try {
     for (size_t done = 0; done < text.size();) {
       const size_t count = std::min(text.size() - done, DecodeProgram::kMostTokens);
       const std::span<const int32_t> some = text.subspan(done, count);
       cache.prepare(tokens.size(), tokens.size() + count, before);
-      engine->program.run({some, tokens.size(), &cache, rooms, logits_of(done, count), squares});
+      engine->program.run(
+          {some, tokens.size(), &cache, rooms, source, logits_of(done, count), squares});
       tokens.insert(tokens.end(), some.begin(), some.end());
       done += count;
     }
@@ -112,9 +121,7 @@ void Session::Implementation::read(std::span<const int32_t> text,
   }
 }
 
-void Engine::Implementation::check(const Session::Implementation& session,
-                                   std::span<const int32_t> tokens) const {
-  const size_t length = session.tokens.size();
+void Engine::Implementation::check(size_t length, std::span<const int32_t> tokens) const {
   if (tokens.empty())
     throw Error({.kind = ErrorKind::usage,
                  .doing = "reading tokens",
@@ -153,7 +160,7 @@ View1<const float> Session::append(std::span<const int32_t> tokens) {
 }
 
 void Session::append(std::span<const int32_t> tokens, View2<float> logits) {
-  implementation_->engine->check(*implementation_, tokens);
+  implementation_->engine->check(length(), tokens);
   check_shape("reading tokens", "logits", {tokens.size(), config().vocab_size},
               {logits.rows, logits.cols});
   implementation_->read(
@@ -181,6 +188,7 @@ size_t Session::cache_bytes() const {
   size_t bytes = implementation_->cache.bytes();
   for (const auto& cache : implementation_->rooms)
     if (cache) bytes += cache->bytes();
+  for (const auto& cache : implementation_->source) bytes += cache->bytes();
   return bytes;
 }
 
@@ -205,7 +213,9 @@ size_t Session::keep(size_t length) {
   try {
     truncate(length);
   } catch (const Error&) {
-    implementation_ = implementation_->engine->start();
+    auto fresh = implementation_->engine->start();
+    fresh->source = std::move(implementation_->source);
+    implementation_ = std::move(fresh);
   }
   return this->length();
 }
@@ -217,6 +227,7 @@ Session Session::fork() const {
   copy->cache = PagedCache(implementation_->cache);
   for (const auto& cache : implementation_->rooms)
     copy->rooms.push_back(cache ? cache->fork() : nullptr);
+  copy->source = implementation_->source;
   return Session(std::move(copy));
 }
 
@@ -238,7 +249,34 @@ Engine::Engine(const DecoderWeights& weights, ThreadTeam& team, const EngineOpti
 Engine::~Engine() = default;
 
 Session Engine::start() {
+  if (implementation_->encoder)
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "starting a text",
+                 .subject = "an encoder-decoder",
+                 .expected = "a source for the encoder to read",
+                 .found = "none",
+                 .hint =
+                     "cairn run answers a prompt; chats, evaluations, drafts and benches are for "
+                     "decoders alone"});
   return Session(implementation_->start());
+}
+
+Session Engine::start(std::span<const int32_t> source) {
+  Implementation& engine = *implementation_;
+  if (!engine.encoder)
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "starting a text",
+                 .subject = "the model " + engine.config().architecture,
+                 .expected = "an encoder",
+                 .found = "a decoder alone"});
+  engine.check(0, source);
+  auto session = engine.start();
+  for (size_t i = 0; i < engine.program.layers(); ++i)
+    if (engine.program.reads_source(i))
+      session->source.push_back(
+          engine.program.attention(i).make_cache(source.size(), engine.room_cache));
+  engine.encoder->run({.tokens = source, .source = session->source});
+  return Session(std::move(session));
 }
 
 const ModelConfig& Engine::config() const {

@@ -8,6 +8,12 @@
 //   View1<const float> logits = session.append(prompt);      // prefill, in chunks
 //   while (...) logits = session.append(sampler.sample(logits, session.tokens()));
 //
+// An encoder-decoder reads its source when a session starts; what is appended are the decoder's
+// tokens, config().decoder_start_id first:
+//
+//   Session session = engine.start(source);
+//   View1<const float> logits = session.append(*engine.config().decoder_start_id);
+//
 // Weights stay in the type they are stored in (f32, f16, bf16, q4_0 to q8_0, q2_k to q6_k) and are
 // repacked once into streams that a pass reads from beginning to end (infer/decode_program.h); what
 // products read of activations is rounded to 8 bits for quantised weights, to bf16 for bf16
@@ -105,12 +111,17 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Throws Error (failed) when there is not enough memory for the caches.
+  // Throws Error (failed) when there is not enough memory for the caches, and Error (usage) where
+  // the model wants a source.
   Session start();
+  // A text that an encoder-decoder writes to `source`, 1 to context() tokens; forks share what was
+  // read of it. Throws Error (usage) where the model has no encoder or the source does not fit,
+  // Error (data) as Session::append does, and Error (failed) for want of memory.
+  Session start(std::span<const int32_t> source);
 
   const ModelConfig& config() const;
   size_t context() const;
-  // Bytes of weights that decoding one token reads.
+  // Bytes of weights that decoding one token reads, those of an encoder not among them.
   size_t bytes_per_token() const;
   // Goes on with other parts. Throws what DecodeProgram::set_parts throws.
   void set_parts(const ProgramParts& parts);

@@ -82,9 +82,9 @@ ImportanceSums gather_importance(const Path& model, std::span<const int32_t> tok
   uint64_t chunks = tokens.size() / length;
   if (options.chunks != 0) chunks = std::min(chunks, options.chunks);
   Engine engine(weights, team, {.context = length});
+  Session session = engine.start();  // refuses models that are no decoder alone
   ActivationSquares squares(engine.config());
   const std::vector<Reader> readers = readers_of(engine.config());
-  Session session = engine.start();
   std::vector<int32_t> chunk;
   for (uint64_t i = 0; i < chunks; ++i) {
     const auto from = tokens.subspan(i * length, length);

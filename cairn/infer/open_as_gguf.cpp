@@ -66,7 +66,7 @@ TensorContent open_folder(const Path& path) {
   const auto files = std::make_shared<FolderFiles>(path);
   ModelConfig& config = files->folder.config;
   const TensorArchive& archive = files->folder.archive;
-  config.tie_embeddings = archive.tensors().count(kHeadName) == 0;
+  config.tie_embeddings = archive.tensors().count(outer_names(config).head) == 0;
   files->tables = gguf_tables(config);
   TensorContent content;
   content.files = files;

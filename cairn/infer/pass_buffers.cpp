@@ -53,9 +53,9 @@ void PassBuffers::take_experts(const ModelConfig& config, size_t most) {
   }
 }
 
-PassBuffers::PassBuffers(const ModelConfig& config, const AttentionGeometry& g, size_t gated_rows,
-                         size_t context, size_t tables, int threads) {
-  const size_t most = std::min(kMostTokens, std::max(context, kFewTokens));
+PassBuffers::PassBuffers(const ModelConfig& config, const AttentionGeometry& g, size_t most,
+                         size_t gated_rows, size_t context, size_t tables, int threads) {
+  most = std::max(most, kFewTokens);
   const size_t attended_size = g.heads * g.value_dim, part = attention_part_size(g.value_dim);
   const size_t mlp =
       config.experts > 0 ? config.shared_intermediate_size : config.intermediate_size;

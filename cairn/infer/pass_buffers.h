@@ -29,7 +29,7 @@ struct TokenBlock {
 class PassBuffers {
  public:
   static constexpr size_t kFewTokens = 8;     // up to which every thread norms for itself
-  static constexpr size_t kMostTokens = 256;  // of a pass
+  static constexpr size_t kMostTokens = 256;  // of a pass of a decoder
   static constexpr size_t kBlockTokens = 32;
   static constexpr size_t kQueryTokens = 16;  // of a task of a long pass's attention
 
@@ -38,7 +38,7 @@ class PassBuffers {
     TokenBlock few;                           // kFewTokens
     TokenBlock last;                          // one token, for the head
     View2<float> attended;                    // [kFewTokens, heads * value_dim]
-    View2<float> gate_up;                     // [kMostTokens, 2 * kGatedRows]
+    View2<float> gate_up;                     // [most, 2 * kGatedRows]
     View2<float> queries;                     // [kQueryTokens * group, head_dim]
     View2<float> parts, spans, sums;          // [kQueryTokens * group, part size]
     View1<float> row;                         // [widest row]
@@ -52,19 +52,20 @@ class PassBuffers {
     View2<float> gathered;             // [kBlockTokens, hidden_size]
   };
 
-  // `gated_rows`: most rows of gate in one product. `context` bounds positions.
-  PassBuffers(const ModelConfig& config, const AttentionGeometry& geometry, size_t gated_rows,
-              size_t context, size_t tables, int threads);
+  // For passes of `most` tokens. `gated_rows`: most rows of gate in one product. `context` bounds
+  // positions.
+  PassBuffers(const ModelConfig& config, const AttentionGeometry& geometry, size_t most,
+              size_t gated_rows, size_t context, size_t tables, int threads);
 
-  View2<float> qkv;       // [kMostTokens, heads * head_dim + kv_heads * (head_dim + value_dim)]
-  View2<float> attended;  // [kMostTokens, heads * value_dim]
-  View2<float> branch;    // [kMostTokens, hidden_size]
-  View2<float> gated;     // [kMostTokens, width of the MLP that all tokens take]
-  View2<float> normed;    // [kMostTokens, hidden_size], for mechanisms and experts, who read it
-  View2<float> gate_up;   // [kFewTokens, 2 * intermediate_size], where take_gate_up was called
-  View2<float> router_logits;             // [kMostTokens, experts]
+  View2<float> qkv;            // [most, heads * head_dim + kv_heads * (head_dim + value_dim)]
+  View2<float> attended;       // [most, heads * value_dim]
+  View2<float> branch;         // [most, hidden_size]
+  View2<float> gated;          // [most, width of the MLP that all tokens take]
+  View2<float> normed;         // [most, hidden_size], for mechanisms and experts, who read it
+  View2<float> gate_up;        // [kFewTokens, 2 * intermediate_size], where take_gate_up was called
+  View2<float> router_logits;  // [most, experts]
   View2<float> expert_gated, expert_out;  // [slots, intermediate_size], [slots, hidden_size]
-  std::vector<View2<float>> turns;        // a table's angles: [kMostTokens, head_dim]
+  std::vector<View2<float>> turns;        // a table's angles: [most, head_dim]
   std::vector<TokenBlock> blocks;         // of long passes
   View2<float> parts;    // [kFewTokens * heads * chunks, part size] of short passes
   size_t chunks = 0;     // that a context has

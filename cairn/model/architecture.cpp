@@ -12,7 +12,7 @@
 namespace cairn {
 namespace {
 
-const std::array<const Architecture*, 10> kRegistry = {
+const std::array<const Architecture*, 11> kRegistry = {
     &kLlamaArchitecture,
     &kMistralArchitecture,
     &kGraniteArchitecture,
@@ -22,6 +22,7 @@ const std::array<const Architecture*, 10> kRegistry = {
     &kQwen3Architecture,
     &kPhi3Architecture,
     &kGemma3Architecture,
+    &kT5Architecture,
     &kCairnArchitecture,
 };
 
@@ -147,6 +148,7 @@ Json write_generation_config(const ModelConfig& config) {
   if (!config.bos_ids.empty()) result["bos_token_id"] = config.bos_ids[0];
   if (!config.eos_ids.empty()) result["eos_token_id"] = ids(config.eos_ids);
   if (config.pad_id) result["pad_token_id"] = *config.pad_id;
+  if (config.decoder_start_id) result["decoder_start_token_id"] = *config.decoder_start_id;
   return result;
 }
 

@@ -31,6 +31,10 @@ struct Architecture {
   // The tensors that files hold as rows of several parameters, without shapes; null where there are
   // none.
   std::vector<StoredRows> (*fused)(const ModelConfig& config) = nullptr;
+  // What tensors are called; null where it is as in Llama.
+  OuterNames (*outer_names)(const ModelConfig& config) = nullptr;
+  LayerNames (*layer_names)(const ModelConfig& config, size_t layer, Stack stack) = nullptr;
+  bool reads_a_source = false;  // encoder-decoders
 };
 
 // Every tensor of a file in stored order, with its shape: a parameter each, or the fused ones in
@@ -61,5 +65,6 @@ extern const Architecture kMistralArchitecture;
 extern const Architecture kPhi3Architecture;
 extern const Architecture kQwen2Architecture;
 extern const Architecture kQwen3Architecture;
+extern const Architecture kT5Architecture;
 
 }  // namespace cairn

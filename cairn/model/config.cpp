@@ -5,6 +5,7 @@
 
 #include "cairn/attention/checks.h"
 #include "cairn/base/error.h"
+#include "cairn/io/json.h"
 #include "cairn/model/architecture.h"
 
 namespace cairn {
@@ -47,7 +48,28 @@ void check_experts(const ModelConfig& c) {
   if (c.shared_intermediate_size != 0)
     check_size("shared_intermediate_size", c.shared_intermediate_size, size_t{1} << 22);
   if (c.mlp_bias) refuse("mlp_bias", "false where there are experts", "true");
+  if (!c.gated_mlp) refuse("gated_mlp", "true where there are experts", "false");
   if (c.post_norms) refuse("post_norms", "false where there are experts", "true");
+}
+
+// What was never built with an encoder is refused rather than left to chance.
+void check_encoder(const ModelConfig& c) {
+  const bool reads_a_source = find_architecture(c.architecture).reads_a_source;
+  if (c.has_encoder() != reads_a_source)
+    refuse("encoder_layers",
+           reads_a_source ? "1 or more, of " + in_quotes(c.architecture)
+                          : "0, of " + in_quotes(c.architecture),
+           std::to_string(c.encoder_layers));
+  if (!c.has_encoder()) return;
+  check_size("encoder_layers", c.encoder_layers, 4096);
+  if (!c.decoder_start_id) refuse("decoder_start_id", "a token", "none");
+  check_ids("decoder_start_id", {*c.decoder_start_id}, c.vocab_size);
+  if (c.experts != 0) refuse("experts", "0 beside an encoder", std::to_string(c.experts));
+  if (!c.local_layers.empty()) refuse("local_layers", "none beside an encoder", "some");
+  for (const auto& [field, set] :
+       {std::pair("post_norms", c.post_norms), std::pair("qkv_bias", c.qkv_bias),
+        std::pair("output_bias", c.output_bias), std::pair("mlp_bias", c.mlp_bias)})
+    if (set) refuse(field, "false beside an encoder", "true");
 }
 
 }  // namespace
@@ -93,6 +115,7 @@ void check_config(const ModelConfig& c) {
     refuse("attention_scale", "a positive number, or 0 for 1/sqrt(head_dim)",
            std::to_string(c.attention_scale));
   check_experts(c);
+  check_encoder(c);
   if (!c.local_layers.empty() && c.local_layers.size() != c.layers)
     refuse("local_layers", std::to_string(c.layers) + " entries (layers), or none",
            std::to_string(c.local_layers.size()));
@@ -159,6 +182,14 @@ LayerAttention::LayerAttention(const ModelConfig& config, size_t context)
     : local_layers_(config.local_layers) {
   if (context == 0) context = config.context_length;
   everywhere_ = sized_causal(config.attention, config, context);
+  if (config.has_encoder()) {
+    encoder_ = sized(config.encoder_attention, config, context);
+    cross_ = sized(config.cross_attention, config, context);
+    if (encoder_->parameters() != everywhere_->parameters())
+      refuse("encoder_attention", "the parameters of attention", "others");
+    if (!cross_->parameters().empty())
+      refuse("cross_attention", "a mechanism without parameters", "some");
+  }
   if (local_layers_.empty()) return;
   local_ = sized_causal(config.local_attention, config, context);
   if (local_->parameters() != everywhere_->parameters())

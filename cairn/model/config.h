@@ -25,12 +25,19 @@ namespace cairn {
 // MLP is a mixture (Shazeer et al. 2017, arXiv:1701.06538): of E of them, a router r takes the k of
 // the highest r_e . h for each token, and
 //   mlp(h) = sum over them of softmax_e(r . h) mlp_e(h)  [+ mlp_shared(h)]
+// Without a gate, mlp(h) = Wdown act(Wup h).
+//
+// An encoder-decoder (Raffel et al. 2020, arXiv:1910.10683) reads a source first, by encoder_layers
+// layers of the same shape with an embedding and a last norm like the decoder's. Each layer of the
+// decoder then has a branch between its other two, whose keys and values are those of the source:
+//   x += Wo cross_attention(norm(x), encoder(source))
+// and what it writes begins behind decoder_start_id.
 struct ModelConfig {
   std::string architecture = "llama";
   size_t vocab_size = 0;
   size_t hidden_size = 0;
   size_t intermediate_size = 0;  // of the MLP, or of each expert
-  size_t layers = 0;
+  size_t layers = 0;             // of the decoder
   size_t heads = 0;
   size_t kv_heads = 0;
   size_t head_dim = 0;
@@ -42,7 +49,12 @@ struct ModelConfig {
   AttentionOptions local_attention;
   std::vector<uint8_t> local_layers;  // [layers], 1 where local_attention holds; empty: nowhere
 
+  size_t encoder_layers = 0;  // 0: a decoder alone
+  AttentionOptions encoder_attention, cross_attention;
+  std::optional<int32_t> decoder_start_id;
+
   Gate gate = Gate::silu;
+  bool gated_mlp = true;
   double attention_scale = 0;  // of the scores; 0: 1/sqrt(head_dim)
   double embedding_multiplier = 1;
   double residual_multiplier = 1;
@@ -63,6 +75,7 @@ struct ModelConfig {
   std::vector<int32_t> eos_ids;
   std::optional<int32_t> pad_id;
 
+  bool has_encoder() const { return encoder_layers != 0; }
   bool is_local(size_t layer) const { return layer < local_layers.size() && local_layers[layer]; }
   bool operator==(const ModelConfig&) const = default;
 };
@@ -89,15 +102,18 @@ std::unique_ptr<AttentionMechanism> make_attention(const ModelConfig& config);
 // original one where rotary positions change once texts are longer.
 size_t usual_context(const ModelConfig& config);
 
-// The mechanism of each layer: one, or two where some layers are local; for texts of at most
-// `context` tokens, 0: the model's context length.
+// The mechanism of each layer: one, or two where some layers are local, and those of an encoder and
+// of the attention to it; for texts of at most `context` tokens, 0: the model's context length.
 class LayerAttention {
  public:
   explicit LayerAttention(const ModelConfig& config, size_t context = 0);
   const AttentionMechanism& operator[](size_t layer) const;
+  // Of models with an encoder.
+  const AttentionMechanism& encoder() const { return *encoder_; }
+  const AttentionMechanism& cross() const { return *cross_; }
 
  private:
-  std::unique_ptr<AttentionMechanism> everywhere_, local_;
+  std::unique_ptr<AttentionMechanism> everywhere_, local_, encoder_, cross_;
   std::vector<uint8_t> local_layers_;
 };
 

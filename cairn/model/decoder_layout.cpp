@@ -1,6 +1,9 @@
 #include "cairn/model/decoder_layout.h"
 
+#include <algorithm>
 #include <cmath>
+
+#include "cairn/model/architecture.h"
 
 namespace cairn {
 namespace {
@@ -10,6 +13,10 @@ class Specs {
  public:
   void add(const std::string& name, Shape shape, Initializer start, ParameterGroup group) {
     if (!name.empty()) list.push_back({name, std::move(shape), start, group});
+  }
+  bool has(const std::string& name) const {
+    return std::any_of(list.begin(), list.end(),
+                       [&](const ParameterSpec& spec) { return spec.name == name; });
   }
   void matrix(const std::string& name, size_t out, size_t in, double std) {
     add(name, {out, in}, {Initializer::Kind::normal, std}, ParameterGroup::matrix);
@@ -36,11 +43,23 @@ void add_attention(Specs& specs, const ModelConfig& c, const LayerNames& names,
   specs.vector(names.v_bias, kv, 0);
   for (ParameterSpec extra : extras) {
     extra.name = names.attention + extra.name;
-    specs.list.push_back(std::move(extra));
+    if (!specs.has(extra.name)) specs.list.push_back(std::move(extra));
   }
   specs.matrix(names.o, c.hidden_size, q, end_std);
   specs.vector(names.o_bias, c.hidden_size, 0);
   specs.vector(names.attention_post_norm, c.hidden_size, 1 - c.norm_offset);
+}
+
+// The branch that reads the encoder's output.
+void add_cross(Specs& specs, const ModelConfig& c, const LayerNames& names, double std,
+               double end_std) {
+  if (names.cross_q.empty()) return;
+  const size_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
+  specs.vector(names.cross_norm, c.hidden_size, 1 - c.norm_offset);
+  specs.matrix(names.cross_q, q, c.hidden_size, std);
+  specs.matrix(names.cross_k, kv, c.hidden_size, std);
+  specs.matrix(names.cross_v, kv, c.hidden_size, std);
+  specs.matrix(names.cross_o, c.hidden_size, q, end_std);
 }
 
 void add_experts(Specs& specs, const ModelConfig& c, const LayerNames& names, double std,
@@ -70,9 +89,7 @@ void add_mlp(Specs& specs, const ModelConfig& c, const LayerNames& names, double
   specs.vector(names.mlp_post_norm, c.hidden_size, 1 - c.norm_offset);
 }
 
-}  // namespace
-
-LayerNames layer_names(const ModelConfig& config, size_t layer) {
+LayerNames usual_names(const ModelConfig& config, size_t layer) {
   const std::string prefix = "model.layers." + std::to_string(layer) + ".";
   LayerNames names;
   names.attention = prefix + "self_attn.";
@@ -102,10 +119,29 @@ LayerNames layer_names(const ModelConfig& config, size_t layer) {
     names.shared_down = prefix + "shared_mlp.output_linear.weight";
     return names;
   }
-  projection(prefix + "mlp.gate_proj", config.mlp_bias, names.gate, names.gate_bias);
+  if (config.gated_mlp)
+    projection(prefix + "mlp.gate_proj", config.mlp_bias, names.gate, names.gate_bias);
   projection(prefix + "mlp.up_proj", config.mlp_bias, names.up, names.up_bias);
   projection(prefix + "mlp.down_proj", config.mlp_bias, names.down, names.down_bias);
   return names;
+}
+
+}  // namespace
+
+OuterNames outer_names(const ModelConfig& config) {
+  const Architecture& architecture = find_architecture(config.architecture);
+  if (architecture.outer_names != nullptr) return architecture.outer_names(config);
+  OuterNames names;
+  names.embedding = "model.embed_tokens.weight";
+  names.final_norm = "model.norm.weight";
+  names.head = "lm_head.weight";
+  return names;
+}
+
+LayerNames layer_names(const ModelConfig& config, size_t layer, Stack stack) {
+  const Architecture& architecture = find_architecture(config.architecture);
+  return architecture.layer_names == nullptr ? usual_names(config, layer)
+                                             : architecture.layer_names(config, layer, stack);
 }
 
 std::vector<ParameterSpec> decoder_parameters(const ModelConfig& c,
@@ -113,19 +149,26 @@ std::vector<ParameterSpec> decoder_parameters(const ModelConfig& c,
                                               double init_std) {
   constexpr double kDefaultInitStd = 0.02;  // of transformers
   const double std = init_std == 0 ? kDefaultInitStd : init_std;
-  const double end_std = std / std::sqrt(2.0 * static_cast<double>(c.layers));
+  const OuterNames outer = outer_names(c);
   Specs specs;
-  specs.embedding(kEmbeddingName, c.vocab_size, c.hidden_size, std);
-  for (size_t layer = 0; layer < c.layers; ++layer) {
-    const LayerNames names = layer_names(c, layer);
-    add_attention(specs, c, names, extras, std, end_std);
-    if (c.experts > 0)
-      add_experts(specs, c, names, std, end_std);
-    else
-      add_mlp(specs, c, names, std, end_std);
-  }
-  specs.vector(kFinalNormName, c.hidden_size, 1 - c.norm_offset);
-  if (!c.tie_embeddings) specs.embedding(kHeadName, c.vocab_size, c.hidden_size, std);
+  specs.embedding(outer.embedding, c.vocab_size, c.hidden_size, std);
+  const auto add_layers = [&](size_t layers, Stack stack) {
+    const double end_std = std / std::sqrt(2.0 * static_cast<double>(layers));
+    for (size_t layer = 0; layer < layers; ++layer) {
+      const LayerNames names = layer_names(c, layer, stack);
+      add_attention(specs, c, names, extras, std, end_std);
+      add_cross(specs, c, names, std, end_std);
+      if (c.experts > 0)
+        add_experts(specs, c, names, std, end_std);
+      else
+        add_mlp(specs, c, names, std, end_std);
+    }
+  };
+  add_layers(c.encoder_layers, Stack::encoder);
+  specs.vector(outer.encoder_norm, c.hidden_size, 1 - c.norm_offset);
+  add_layers(c.layers, Stack::decoder);
+  specs.vector(outer.final_norm, c.hidden_size, 1 - c.norm_offset);
+  if (!c.tie_embeddings) specs.embedding(outer.head, c.vocab_size, c.hidden_size, std);
   return std::move(specs.list);
 }
 

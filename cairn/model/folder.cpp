@@ -31,25 +31,48 @@ bool is_loadable(const StoredTensor& tensor) {
   return tensor.type == DType::f32 || tensor.type == DType::f16 || tensor.type == DType::bf16;
 }
 
-// Old files hold tables that follow from the configuration.
+// Old files hold tables that follow from the configuration, and T5's one that nothing reads.
 bool is_derived(std::string_view name) {
-  return name.find("rotary_emb.inv_freq") != std::string_view::npos;
+  return name.find("rotary_emb.inv_freq") != std::string_view::npos ||
+         name.find("EncDecAttention.relative_attention_bias") != std::string_view::npos;
+}
+
+bool same(const StoredTensor& a, const StoredTensor& b) {
+  return a.dtype == b.dtype &&
+         std::equal(a.bytes.begin(), a.bytes.end(), b.bytes.begin(), b.bytes.end());
+}
+
+// Files of encoder-decoders may hold the embedding under several names, or under another one.
+void settle_embedding(const ModelConfig& config, TensorArchive& archive) {
+  const OuterNames names = outer_names(config);
+  if (names.embedding_copies.empty()) return;
+  std::string kept = names.embedding;
+  for (const std::string& copy : names.embedding_copies) {
+    if (archive.tensors().count(copy) == 0) continue;
+    if (archive.tensors().count(kept) == 0) kept = copy;
+    if (!same(archive.find(copy), archive.find(kept)))
+      refuse(archive, copy, "the values of " + kept, "others");
+  }
+  archive.rename([&](const std::string& name) -> std::optional<std::string> {
+    if (name == kept) return names.embedding;
+    const auto& copies = names.embedding_copies;
+    if (std::find(copies.begin(), copies.end(), name) != copies.end()) return std::nullopt;
+    return name;
+  });
 }
 
 // Settles tied heads by what the files hold: a head that is not there is the embedding; one that is
 // there although config.json ties it must be the same.
 void settle_head(ModelConfig& config, const TensorArchive& archive) {
-  const auto head = archive.tensors().find(kHeadName);
+  const OuterNames names = outer_names(config);
+  const auto head = archive.tensors().find(names.head);
   if (head == archive.tensors().end()) {
     config.tie_embeddings = true;
     return;
   }
   if (!config.tie_embeddings) return;
-  const StoredTensor& embedding = archive.find(kEmbeddingName);
-  if (head->second.dtype != embedding.dtype ||
-      !std::equal(head->second.bytes.begin(), head->second.bytes.end(), embedding.bytes.begin(),
-                  embedding.bytes.end()))
-    refuse(archive, kHeadName, "the values of " + std::string(kEmbeddingName), "others",
+  if (!same(head->second, archive.find(names.embedding)))
+    refuse(archive, names.head, "the values of " + names.embedding, "others",
            "config.json says \"tie_word_embeddings\": true; is that right?");
 }
 
@@ -96,7 +119,8 @@ void check_tensors(const ModelConfig& config, const TensorArchive& archive) {
     if (!is_loadable(tensor)) refuse(archive, stored.name, "F32, F16 or BF16", tensor.dtype);
     known.push_back(stored.name);
   }
-  if (config.tie_embeddings) known.push_back(kHeadName);
+  const std::string head = outer_names(config).head;
+  if (config.tie_embeddings) known.push_back(head);
   std::sort(known.begin(), known.end());
   for (const auto& [name, tensor] : archive.tensors())
     if (!is_derived(name) && !std::binary_search(known.begin(), known.end(), name))
@@ -112,6 +136,7 @@ ModelFolder open_model_folder(const Path& folder) {
   const JsonField config(document, file.string());
   ModelFolder result{read_model_config(config), TensorArchive(folder)};
   if (config.has("text_config")) take_text_part(result.archive);
+  settle_embedding(result.config, result.archive);
   settle_head(result.config, result.archive);
   check_tensors(result.config, result.archive);
   return result;

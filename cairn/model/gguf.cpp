@@ -67,9 +67,9 @@ void check_gguf_tensors(const GgufArchive& archive, const ModelConfig& config) {
       refuse(archive, label, "a vector of floats", std::string(block_type_name(tensor.type)));
     known.insert(name.gguf);
   }
-  // Read with the configuration.
-  for (const char* table :
-       {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"})
+  // Read with the configuration; the last one, of some old T5 files, by nobody.
+  for (const char* table : {"rope_freqs.weight", "rope_factors_long.weight",
+                            "rope_factors_short.weight", "dec.blk.0.cross_attn_rel_b.weight"})
     known.insert(table);
   for (size_t i = 0; i < archive.tensor_count(); ++i) {
     const GgufTensor tensor = archive.tensor(i);

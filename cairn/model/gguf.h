@@ -8,6 +8,7 @@
 //   - Experts' gates and ups are two tensors, not the halves of one.
 //   - The gains of Gemma's norms hold the 1 that is added to them.
 //   - Some scaled rotary positions are a tensor of factors.
+//   - T5's blocks are enc.blk.N and dec.blk.N.
 #pragma once
 
 #include <cstddef>

@@ -32,17 +32,8 @@ constexpr std::array kFamilies = {
     GgufFamily{"qwen3", "qwen3", false},
     GgufFamily{"phi3", "phi3", false},
     GgufFamily{"gemma3", "gemma3", false},
+    GgufFamily{"t5", "t5", false},
 };
-
-[[noreturn]] void refuse_to_write(const std::string& subject, const std::string& expected,
-                                  const std::string& found) {
-  throw Error({.kind = ErrorKind::usage,
-               .doing = "writing a model's description for GGUF",
-               .subject = subject,
-               .expected = expected,
-               .found = found,
-               .hint = "GGUF has no word for it; keep the Hugging Face folder"});
-}
 
 bool is_granite(const ModelConfig& c) {
   return c.architecture.compare(0, 7, "granite") == 0;
@@ -259,21 +250,33 @@ void write_ids(const ModelConfig& c, GgufMetadata& metadata) {
 // What no key says must be what readers assume: just what the family's own config.json can say.
 void check_sayable(const ModelConfig& c) {
   const Json document = write_model_config(c, DType::f32);
+  if (c.has_encoder()) return;
   const std::string type = document.at("model_type").get<std::string>();
-  if (type == "cairn")
-    refuse_to_write("the model", "what models of the family " + in_quotes(c.architecture) + " have",
+  const Gate gate = c.architecture == "gemma3" ? Gate::gelu_tanh : Gate::silu;
+  if (type == "cairn" || c.gate != gate)
+    refuse_for_gguf("the model", "what models of the family " + in_quotes(c.architecture) + " have",
                     "further features");
   const RotaryScaling::Kind kind = gguf_softmax_options(c.attention, c).rope_scaling.kind;
   if (kind == RotaryScaling::Kind::dynamic || kind == RotaryScaling::Kind::ntk)
-    refuse_to_write("rope_scaling", "linear, llama3, yarn or longrope", "dynamic or ntk");
+    refuse_for_gguf("rope_scaling", "linear, llama3, yarn or longrope", "dynamic or ntk");
 }
 
 }  // namespace
 
+void refuse_for_gguf(const std::string& subject, const std::string& expected,
+                     const std::string& found) {
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "writing a model's description for GGUF",
+               .subject = subject,
+               .expected = expected,
+               .found = found,
+               .hint = "GGUF has no word for it; keep the Hugging Face folder"});
+}
+
 const GgufFamily& gguf_family(const ModelConfig& config) {
   for (const GgufFamily& family : kFamilies)
     if (family.architecture == config.architecture) return family;
-  refuse_to_write("architecture", "a family of Llama, Granite, Qwen, Phi3 or Gemma3",
+  refuse_for_gguf("architecture", "a family of Llama, Granite, Qwen, Phi3, Gemma3 or T5",
                   in_quotes(config.architecture));
 }
 
@@ -320,8 +323,12 @@ ModelConfig read_gguf_config(const GgufArchive& archive) {
   c.architecture = family.architecture;
   refuse_unsupported(keys, c);
   read_sizes(keys, c);
-  c.attention = read_gguf_rope(keys, c.head_dim, c.context_length);
-  read_family(keys, c);
+  if (c.architecture == "t5") {
+    read_gguf_t5(keys, c);
+  } else {
+    c.attention = read_gguf_rope(keys, c.head_dim, c.context_length);
+    read_family(keys, c);
+  }
   read_ids(archive, c);
   c = normalized(std::move(c));
   try {
@@ -355,12 +362,13 @@ void write_gguf_config(const ModelConfig& config, GgufMetadata& metadata) {
   size("attention.key_length", c.head_dim);
   size("attention.value_length", c.head_dim);
   size("vocab_size", c.vocab_size);
+  write_ids(c, metadata);
+  if (c.has_encoder()) return write_gguf_t5(c, metadata);
   write_gguf_rope(c, family.name, metadata);
   if (is_granite(c)) write_granite(c, prefix, metadata);
   if (c.architecture == "gemma3" && std::abs(c.attention_scale / gemma_scale(c) - 1) > 1e-6)
     metadata.set_f32(prefix + "attention.scale", static_cast<float>(c.attention_scale));
   write_windows(c, prefix, metadata);
-  write_ids(c, metadata);
 }
 
 }  // namespace cairn

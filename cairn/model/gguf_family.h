@@ -46,6 +46,16 @@ class GgufKeys {
 
 double gguf_decimal(const GgufValue& value);
 
+// Throws Error (usage): GGUF cannot say `subject` of a model.
+[[noreturn]] void refuse_for_gguf(const std::string& subject, const std::string& expected,
+                                  const std::string& found);
+
+// T5 (gguf_t5.cpp): what its keys say beyond those of all families, and the names of its tensors
+// (`hf` is one of them). Writing throws Error (usage) for a model that the keys cannot say.
+void read_gguf_t5(const GgufKeys& keys, ModelConfig& config);
+void write_gguf_t5(const ModelConfig& config, GgufMetadata& metadata);
+std::string gguf_t5_name(std::string_view hf);
+
 // Rotary positions, into options of softmax attention, and back (gguf_rope.cpp). `context` is the
 // model's.
 AttentionOptions read_gguf_rope(const GgufKeys& keys, size_t head_dim, size_t context);

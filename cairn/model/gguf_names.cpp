@@ -109,8 +109,13 @@ std::string_view gguf_module(const NameParts& parts, const ModelConfig& c) {
 // One tensor of the file, or two where it is halves.
 void add_names(const StoredRows& stored, const Shape& shape, const ModelConfig& c, bool adjacent,
                std::vector<GgufName>& names) {
-  const NameParts parts = split(stored.name);
   GgufName name{.hf = stored.name, .hf_shape = shape, .shape = shape};
+  if (c.has_encoder()) {
+    name.gguf = gguf_t5_name(stored.name);
+    names.push_back(std::move(name));
+    return;
+  }
+  const NameParts parts = split(stored.name);
   for (const Halves& halves : kHalves) {
     if (parts.module != halves.hf) continue;
     const size_t rows = shape[shape.size() - 2];
@@ -144,10 +149,12 @@ size_t RowOrder::hf_row(size_t gguf_row) const {
 std::vector<GgufName> gguf_names(const ModelConfig& config) {
   const ModelConfig c = normalized(config);
   const GgufFamily& family = gguf_family(c);
-  if (c.attention.mechanism != "softmax") refuse("attention", "softmax", c.attention.mechanism);
+  if (c.attention.mechanism != "softmax" && !c.has_encoder())
+    refuse("attention", "softmax", c.attention.mechanism);
   std::map<std::string, Shape> shapes;
   for (ParameterSpec& spec : parameter_specs(c)) shapes.emplace(spec.name, std::move(spec.shape));
-  const bool rotates = gguf_softmax_options(c.attention, c).position == PositionKind::rope;
+  const bool rotates =
+      !c.has_encoder() && gguf_softmax_options(c.attention, c).position == PositionKind::rope;
   std::vector<GgufName> names;
   for (const StoredRows& stored : stored_tensors(c)) {
     Shape shape = shapes.at(stored.parts[0]);

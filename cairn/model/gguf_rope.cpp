@@ -173,6 +173,7 @@ void write_gguf_rope(const ModelConfig& config, std::string_view family, GgufMet
 }
 
 std::vector<GgufTable> gguf_tables(const ModelConfig& config) {
+  if (config.has_encoder()) return {};
   const SoftmaxOptions options = gguf_softmax_options(config.attention, config);
   const RotaryScaling& scaling = options.rope_scaling;
   const auto table = [](const char* name, const std::vector<double>& values) {

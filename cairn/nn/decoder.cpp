@@ -80,6 +80,19 @@ Value attention_branch(const LayerRecording& layer, const AttentionMechanism& me
   return end_branch(layer, hidden, mixed, names.o, names.o_bias, names.attention_post_norm);
 }
 
+// Keys and values are of what the encoder has made of the source.
+Value cross_branch(const LayerRecording& layer, const AttentionMechanism& mechanism,
+                   const ModelInputs& streams, Value encoded, Value hidden) {
+  const LayerNames& names = layer.names;
+  const Value x = rms_norm(layer.recorder, hidden, layer.weights[names.cross_norm], layer.norm());
+  const Value q = linear(layer.recorder, x, {layer.weights[names.cross_q]});
+  const Value kv =
+      linear(layer.recorder, encoded, {layer.weights[names.cross_k], layer.weights[names.cross_v]});
+  const Value mixed =
+      cross_attention(layer.recorder, mechanism, streams.tokens, streams.source, q, kv, {});
+  return end_branch(layer, hidden, mixed, names.cross_o, "", "");
+}
+
 // The experts' sum and the shared one's join the residual stream each for itself.
 Value expert_branch(const LayerRecording& layer, const TokenInputs& inputs, Value hidden) {
   const LayerNames& names = layer.names;
@@ -100,17 +113,47 @@ Value expert_branch(const LayerRecording& layer, const TokenInputs& inputs, Valu
 Value mlp_branch(const LayerRecording& layer, Value hidden) {
   const LayerNames& names = layer.names;
   const Value x = rms_norm(layer.recorder, hidden, layer.weights[names.mlp_norm], layer.norm());
-  const Value gate_up = project(layer, x, {names.gate, names.up}, {names.gate_bias, names.up_bias});
-  return end_branch(layer, hidden, gated_unit(layer.recorder, layer.config.gate, gate_up),
-                    names.down, names.down_bias, names.mlp_post_norm);
+  const Gate gate = layer.config.gate;
+  Value inner;
+  if (layer.config.gated_mlp)
+    inner = gated_unit(layer.recorder, gate,
+                       project(layer, x, {names.gate, names.up}, {names.gate_bias, names.up_bias}));
+  else
+    inner = activation(layer.recorder, gate, project(layer, x, {names.up}, {names.up_bias}));
+  return end_branch(layer, hidden, inner, names.down, names.down_bias, names.mlp_post_norm);
+}
+
+// What the encoder's last norm gives of the source.
+Value record_encoder(Recorder& recorder, const ModelConfig& config, const WeightTable& weights,
+                     const LayerAttention& mechanisms, const TokenInputs& source) {
+  const OuterNames names = outer_names(config);
+  recorder.label = "encoder embedding";
+  Value hidden = embedding(recorder, source, weights[names.embedding],
+                           static_cast<float>(config.embedding_multiplier));
+  for (size_t i = 0; i < config.encoder_layers; ++i) {
+    const LayerRecording layer{recorder, config, weights, layer_names(config, i, Stack::encoder),
+                               i,        nullptr};
+    recorder.label = "encoder layer " + std::to_string(i);
+    hidden = attention_branch(layer, mechanisms.encoder(), source, hidden);
+    hidden = mlp_branch(layer, hidden);
+  }
+  recorder.label = "encoder end";
+  return rms_norm(
+      recorder, hidden, weights[names.encoder_norm],
+      {static_cast<float>(config.rms_norm_eps), static_cast<float>(config.norm_offset)});
 }
 
 }  // namespace
 
-void record_decoder(Recorder& recorder, const ModelConfig& config, const WeightTable& weights,
-                    const LayerAttention& mechanisms, const TokenInputs& inputs,
-                    LossResult& result) {
-  const WeightRef table = weights[kEmbeddingName];
+void record_model(Recorder& recorder, const ModelConfig& config, const WeightTable& weights,
+                  const LayerAttention& mechanisms, const ModelInputs& streams,
+                  LossResult& result) {
+  const TokenInputs& inputs = streams.tokens;
+  const OuterNames names = outer_names(config);
+  const WeightRef table = weights[names.embedding];
+  Value encoded;
+  if (config.has_encoder())
+    encoded = record_encoder(recorder, config, weights, mechanisms, streams.source);
   recorder.label = "embedding";
   Value hidden =
       embedding(recorder, inputs, table, static_cast<float>(config.embedding_multiplier));
@@ -119,14 +162,16 @@ void record_decoder(Recorder& recorder, const ModelConfig& config, const WeightT
     const LayerRecording layer{recorder, config, weights, layer_names(config, i), i, counts};
     recorder.label = "layer " + std::to_string(i);
     hidden = attention_branch(layer, mechanisms[i], inputs, hidden);
+    if (config.has_encoder())
+      hidden = cross_branch(layer, mechanisms.cross(), streams, encoded, hidden);
     hidden = config.experts > 0 ? expert_branch(layer, inputs, hidden) : mlp_branch(layer, hidden);
   }
   recorder.label = "final";
   const NormOptions last{static_cast<float>(config.rms_norm_eps),
                          static_cast<float>(config.norm_offset),
                          static_cast<float>(1 / config.logits_divisor)};
-  const Value x = rms_norm(recorder, hidden, weights[kFinalNormName], last);
-  cross_entropy_head(recorder, inputs, x, config.tie_embeddings ? table : weights[kHeadName],
+  const Value x = rms_norm(recorder, hidden, weights[names.final_norm], last);
+  cross_entropy_head(recorder, inputs, x, config.tie_embeddings ? table : weights[names.head],
                      result);
 }
 

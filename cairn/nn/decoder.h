@@ -1,4 +1,4 @@
-// The decoder as a recording: puts the operations of the architecture that a ModelConfig describes
+// The model as a recording: puts the operations of the architecture that a ModelConfig describes
 // onto a tape.
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace cairn {
 
-// Where the decoder finds its weights: the block of the model and a gradient block laid out alike.
+// Where the model finds its weights: the block of the model and a gradient block laid out alike.
 // Null blocks serve for planning.
 class WeightTable {
  public:
@@ -21,10 +21,14 @@ class WeightTable {
   float* gradients_;
 };
 
-// Records embedding, layers, final norm and head. `mechanisms`, `inputs` and `result` must outlive
-// the tape.
-void record_decoder(Recorder& recorder, const ModelConfig& config, const WeightTable& weights,
-                    const LayerAttention& mechanisms, const TokenInputs& inputs,
-                    LossResult& result);
+// What a model reads. The source is of encoder-decoders alone.
+struct ModelInputs {
+  TokenInputs tokens, source;
+};
+
+// Records the encoder, where there is one, then embedding, layers, final norm and head.
+// `mechanisms`, `streams` and `result` must outlive the tape.
+void record_model(Recorder& recorder, const ModelConfig& config, const WeightTable& weights,
+                  const LayerAttention& mechanisms, const ModelInputs& streams, LossResult& result);
 
 }  // namespace cairn

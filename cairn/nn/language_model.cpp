@@ -42,8 +42,8 @@ struct LanguageModel::Implementation {
         tape(s.sequences * s.length, threads) {
     check_shape_of_run();
     Recorder recorder{tape, products, compute_type(s.precision), s.length, {}};
-    record_decoder(recorder, config, WeightTable(config, values, gradients), mechanisms, inputs,
-                   result);
+    record_model(recorder, config, WeightTable(config, values, gradients), mechanisms, streams,
+                 result);
     tape.plan(s.whole_step ? Tape::Gradients::replaced : Tape::Gradients::kept, block_bytes(c));
   }
 
@@ -76,10 +76,35 @@ struct LanguageModel::Implementation {
     check_ids(batch.tokens, 0, "token");
     check_ids(batch.targets, kIgnoredTarget, "target");
     tape.set_active_tokens(tokens);
-    inputs.tokens = {batch.tokens.data(), tokens};
-    inputs.targets = {batch.targets.data(), tokens};
-    inputs.layout.offsets = {batch.offsets.data(), batch.offsets.size()};
-    inputs.layout.positions = {batch.positions.data(), tokens};
+    streams.tokens.tokens = {batch.tokens.data(), tokens};
+    streams.tokens.targets = {batch.targets.data(), tokens};
+    streams.tokens.layout.offsets = {batch.offsets.data(), batch.offsets.size()};
+    streams.tokens.layout.positions = {batch.positions.data(), tokens};
+    if (config.has_encoder()) take_source(batch);
+  }
+
+  void take_source(const Batch& batch) {
+    const SourceStream& source = batch.source;
+    const size_t tokens = batch.tokens.size();
+    if (source.tokens.empty())
+      throw Error({.kind = ErrorKind::usage,
+                   .doing = "running a batch",
+                   .subject = "an encoder-decoder",
+                   .expected = "a source for each text",
+                   .found = "texts alone"});
+    if (source.tokens.size() != tokens || source.positions.size() != tokens ||
+        source.offsets.size() != batch.offsets.size())
+      throw Error({.kind = ErrorKind::usage,
+                   .doing = "running a batch",
+                   .subject = "the source",
+                   .expected = std::to_string(tokens) + " tokens in " +
+                               std::to_string(batch.offsets.size()) + " offsets",
+                   .found = std::to_string(source.tokens.size()) + " in " +
+                            std::to_string(source.offsets.size())});
+    check_ids(source.tokens, 0, "source token");
+    streams.source.tokens = {source.tokens.data(), tokens};
+    streams.source.layout.offsets = {source.offsets.data(), source.offsets.size()};
+    streams.source.layout.positions = {source.positions.data(), tokens};
   }
 
   void check_ids(const std::vector<int32_t>& ids, int32_t least, const char* what) const {
@@ -97,7 +122,7 @@ struct LanguageModel::Implementation {
   ModelConfig config;
   TrainingShape shape;
   LayerAttention mechanisms;
-  TokenInputs inputs;
+  ModelInputs streams;
   LossResult result;
   MatmulCache products;
   Tape tape;
@@ -148,7 +173,8 @@ std::span<const int32_t> LanguageModel::answers() const {
 }
 
 void LanguageModel::observe_attention(AttentionObserver observer) {
-  implementation_->inputs.observer = std::move(observer);
+  implementation_->streams.source.observer = observer;
+  implementation_->streams.tokens.observer = std::move(observer);
 }
 
 std::span<float> LanguageModel::gradients() {

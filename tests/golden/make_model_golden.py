@@ -6,7 +6,9 @@ Needs torch and transformers; the tests need only what this leaves behind, a fol
 config.json, model.safetensors and expected.safetensors: tokens [n], logits [n, vocab_size], and
 gradients [tensors, 3] of the summed cross-entropy of each next token (and of the load-balancing loss,
 once a token, where the model has one). Of a gradient g, for the tensors in the order of their names:
-its norm, g . w with the weights w, and g . cos(0, 1, 2, ...).
+its norm, g . w with the weights w, and g . cos(0, 1, 2, ...). Of an encoder-decoder also: source
+[m], which its encoder reads while its decoder reads the tokens, and generated, what it greedily writes
+to that source.
 
   python tests/golden/make_model_golden.py [NAME...]
 """
@@ -20,6 +22,7 @@ from safetensors.torch import save_file
 
 FOLDER = pathlib.Path(__file__).parent / "models"
 TOKENS = 40
+SOURCE = 30
 SIZES = dict(
     vocab_size=64,
     hidden_size=24,
@@ -56,6 +59,16 @@ GEMMA = dict(
     layer_types=["sliding_attention", "full_attention", "sliding_attention"],
     query_pre_attn_scalar=20,
     pad_token_id=0,
+)
+
+T5 = dict(
+    vocab_size=64,
+    d_model=24,
+    d_kv=8,
+    d_ff=40,
+    num_layers=2,
+    num_heads=4,
+    decoder_start_token_id=0,
 )
 
 # Name: class, and what differs from SIZES. Each turns on everything that its family can have.
@@ -134,11 +147,30 @@ MODELS = {
             ),
         ),
     ),
+    "t5": ("T5", dict(T5)),
+    "t5-gated": (
+        "T5",
+        dict(
+            T5,
+            num_layers=3,
+            num_decoder_layers=2,
+            num_heads=3,
+            relative_attention_num_buckets=16,
+            feed_forward_proj="gated-gelu",
+            tie_word_embeddings=False,
+        ),
+    ),
 }
 CONFIGS = {"Gemma3": "Gemma3TextConfig"}
 
 
 def empty_model(family: str, options: dict):
+    if family == "T5":
+        config = transformers.T5Config(**options, dropout_rate=0.0)
+        model = transformers.T5ForConditionalGeneration(config)
+        if not config.scale_decoder_outputs:  # a head of its own, as T5 v1.1 has it
+            model.lm_head.weight = torch.nn.Parameter(model.shared.weight.detach().clone())
+        return model
     options = {**SIZES, **options}
     plain = dict(attn_implementation="eager", experts_implementation="eager")
     if "vision_config" in options:
@@ -161,8 +193,13 @@ def random_model(family: str, options: dict, seed: int):
                 parameter.normal_(0.0 if "bias" in name or family == "Gemma3" else 1.0, 0.2)
             elif "embed" in name or "lm_head" in name:
                 parameter.normal_(0.0, 0.5)
+            elif name == "shared.weight":
+                parameter.normal_(0.0, 0.3)
+            elif name.endswith("Attention.q.weight"):  # scores that nothing scales
+                parameter.normal_(0.0, 0.5 / parameter.shape[-1] ** 0.5)
             else:
-                parameter.normal_(0.0, 1.5 / parameter.shape[-1] ** 0.5)
+                large = 1.0 if family == "T5" else 1.5
+                parameter.normal_(0.0, large / parameter.shape[-1] ** 0.5)
     return model
 
 
@@ -178,9 +215,15 @@ def stored_name(name: str) -> str:
     return name
 
 
-def gradient_marks(model, tokens) -> torch.Tensor:
+def run(model, tokens, source):
+    if source is None:
+        return model(tokens[None])
+    return model(input_ids=source[None], decoder_input_ids=tokens[None])
+
+
+def gradient_marks(model, tokens, source) -> torch.Tensor:
     model.zero_grad()
-    output = model(tokens[None])
+    output = run(model, tokens, source)
     loss = torch.nn.functional.cross_entropy(output.logits[0, :-1], tokens[1:], reduction="sum")
     if getattr(output, "aux_loss", None) is not None:
         loss = loss + model.router_aux_loss_coef * output.aux_loss * (len(tokens) - 1)
@@ -203,17 +246,24 @@ def main() -> None:
         folder = FOLDER / name
         model.save_pretrained(folder)
         tokens = torch.randint(3, SIZES["vocab_size"], (TOKENS,))  # 0 may be padding
+        source = None
+        if model.config.is_encoder_decoder:
+            source = torch.randint(3, SIZES["vocab_size"], (SOURCE,))
+            tokens[0] = model.config.decoder_start_token_id
         # The reference sums in float64, so that all of a difference is ours.
         with torch.no_grad():
-            logits = model.double()(tokens[None]).logits[0].float()
-        save_file(
-            {
-                "tokens": tokens.to(torch.int32),
-                "logits": logits.contiguous(),
-                "gradients": gradient_marks(model, tokens),
-            },
-            folder / "expected.safetensors",
-        )
+            logits = run(model.double(), tokens, source).logits[0].float()
+        expected = {
+            "tokens": tokens.to(torch.int32),
+            "logits": logits.contiguous(),
+            "gradients": gradient_marks(model, tokens, source),
+        }
+        if source is not None:
+            written = model.generate(source[None], max_new_tokens=TOKENS, do_sample=False)
+            expected["source"] = source.to(torch.int32)
+            expected["generated"] = written[0, 1:].to(torch.int32)
+            print("writes", written.tolist())
+        save_file(expected, folder / "expected.safetensors")
         print(name, sum(p.stat().st_size for p in folder.iterdir()), "bytes, logits within",
               float(logits.abs().max()))
 

@@ -265,8 +265,15 @@ class ConvertFamily : public testing::TestWithParam<const char*> {
     const size_t vocab = engine.config().vocab_size;
     std::vector<float> logits(tokens.size() * vocab), expected(logits.size());
     std::memcpy(expected.data(), stored("logits").data(), 4 * expected.size());
-    Session session = engine.start();
-    session.append(tokens, {logits.data(), tokens.size(), vocab});
+    std::optional<Session> session;
+    if (engine.config().has_encoder()) {
+      std::vector<int32_t> source(stored("source").size() / 4);
+      std::memcpy(source.data(), stored("source").data(), 4 * source.size());
+      session = engine.start(source);
+    } else {
+      session = engine.start();
+    }
+    session->append(tokens, {logits.data(), tokens.size(), vocab});
     for (size_t i = 0; i < logits.size(); ++i) ASSERT_NEAR(logits[i], expected[i], 1e-4) << i;
   }
 };
@@ -301,7 +308,8 @@ INSTANTIATE_TEST_SUITE_P(Families, ConvertFamily,
                          testing::Values("llama", "llama-untied", "llama-biases", "llama-linear",
                                          "llama-yarn", "mistral", "granite", "granitemoe",
                                          "granitemoeshared", "qwen2", "qwen3", "phi3",
-                                         "phi3-longrope", "gemma3", "gemma3-multimodal"));
+                                         "phi3-longrope", "gemma3", "gemma3-multimodal", "t5",
+                                         "t5-gated"));
 
 }  // namespace
 }  // namespace cairn

@@ -55,7 +55,8 @@ TEST(Importance, IsTheMeanSquareOfWhatAMatrixReads) {
   std::vector<double> expected(config.hidden_size);
   const View1<const float> gain = model.values(model.find("model.layers.0.input_layernorm.weight"));
   for (size_t t = 0; t < 80; ++t) {
-    const auto x = model.matrix(kEmbeddingName)[static_cast<size_t>(tokens[t])];
+    const auto x =
+        model.matrix(outer_names(model.config()).embedding)[static_cast<size_t>(tokens[t])];
     const std::vector<double> y = normed(x, gain, config.rms_norm_eps);
     for (size_t i = 0; i < y.size(); ++i) expected[i] += y[i] * y[i] / 80;
   }
@@ -153,8 +154,9 @@ ExpertSums expert_sums(Model& model, std::span<const int32_t> tokens) {
   };
   const View1<const float> weights = model.values(model.find(names.experts_gate_up));
   for (const int32_t token : tokens) {
-    const std::vector<double> x = normed(model.matrix(kEmbeddingName)[static_cast<size_t>(token)],
-                                         model.values(model.find(names.mlp_norm)), c.rms_norm_eps);
+    const std::vector<double> x =
+        normed(model.matrix(outer_names(model.config()).embedding)[static_cast<size_t>(token)],
+               model.values(model.find(names.mlp_norm)), c.rms_norm_eps);
     std::vector<std::pair<double, size_t>> logits;
     for (size_t e = 0; e < c.experts; ++e)
       logits.emplace_back(-product(model.matrix(names.router)[e], x), e);

@@ -23,25 +23,41 @@ class Reader {
   Reader(const Model& model, const ActivationRounding& rounding)
       : model_(model), c_(model.config()), rounding_(rounding), attention_(c_) {}
 
+  // Leaves what the last norm gives of the source.
+  void encode(std::span<const int32_t> source) {
+    embed(source);
+    for (size_t i = 0; i < c_.encoder_layers; ++i)
+      read_layer(layer_names(c_, i, Stack::encoder), attention_.encoder());
+    const Row gain = values_of(model_, outer_names(c_).encoder_norm);
+    for (const Row& row : x_) encoded_.push_back(norm(row, gain));
+    x_.clear();
+  }
+
   Row read(std::span<const int32_t> tokens) {
-    const Row embedding = values_of(model_, kEmbeddingName);
-    const size_t n = c_.hidden_size;
-    for (const int32_t token : tokens) {
-      const auto row = embedding.begin() + static_cast<int64_t>(n) * token;
-      x_.emplace_back(row, row + static_cast<int64_t>(n));
-      for (double& v : x_.back()) v *= c_.embedding_multiplier;
-    }
-    for (size_t i = 0; i < c_.layers; ++i) read_layer(i);
+    const OuterNames names = outer_names(c_);
+    embed(tokens);
+    for (size_t i = 0; i < c_.layers; ++i) read_layer(layer_names(c_, i), attention_[i]);
     Row logits;
-    const Row gain = values_of(model_, kFinalNormName);
+    const Row gain = values_of(model_, names.final_norm);
     for (const Row& row : x_) {
-      const Row one = multiply(c_.tie_embeddings ? kEmbeddingName : kHeadName, "", norm(row, gain));
+      const Row one =
+          multiply(c_.tie_embeddings ? names.embedding : names.head, "", norm(row, gain));
       for (const double v : one) logits.push_back(v / c_.logits_divisor);
     }
     return logits;
   }
 
  private:
+  void embed(std::span<const int32_t> tokens) {
+    const Row embedding = values_of(model_, outer_names(c_).embedding);
+    const size_t n = c_.hidden_size;
+    for (const int32_t token : tokens) {
+      const auto row = embedding.begin() + static_cast<int64_t>(n) * token;
+      x_.emplace_back(row, row + static_cast<int64_t>(n));
+      for (double& v : x_.back()) v *= c_.embedding_multiplier;
+    }
+  }
+
   Row norm(const Row& x, const Row& weight) const {
     double squares = 0;
     for (const double v : x) squares += v * v;
@@ -71,13 +87,17 @@ class Reader {
     for (size_t i = 0; i < x.size(); ++i) x[i] += c_.residual_multiplier * y[i];
   }
 
-  void read_layer(size_t i) {
-    const LayerNames names = layer_names(c_, i);
+  static void append(const Row& row, std::vector<double>& to) {
+    to.insert(to.end(), row.begin(), row.end());
+  }
+
+  static std::vector<int32_t> whole(const Rows& rows) {
+    return {0, static_cast<int32_t>(rows.size())};
+  }
+
+  void read_layer(const LayerNames& names, const AttentionMechanism& attention) {
     AttentionMechanism::Reference inputs;
     const Row gain = values_of(model_, names.attention_norm);
-    const auto append = [](const Row& row, std::vector<double>& to) {
-      to.insert(to.end(), row.begin(), row.end());
-    };
     for (const Row& x : x_) {
       const Row h = norm(x, gain);
       append(h, inputs.x);
@@ -85,38 +105,57 @@ class Reader {
       append(multiply(names.k, names.k_bias, h), inputs.k);
       append(multiply(names.v, names.v_bias, h), inputs.v);
     }
-    for (const ParameterSpec& spec : attention_[i].parameters())
+    for (const ParameterSpec& spec : attention.parameters())
       inputs.parameters.push_back(values_of(model_, names.attention + spec.name));
+    attend(attention, inputs, {}, names.o, names.o_bias, names.attention_post_norm);
+    if (!names.cross_q.empty()) read_source(names);
+    for (Row& x : x_) transform(names, x);
+  }
+
+  void read_source(const LayerNames& names) {
+    AttentionMechanism::Reference inputs;
+    const Row gain = values_of(model_, names.cross_norm);
+    for (const Row& x : x_) append(multiply(names.cross_q, "", norm(x, gain)), inputs.q);
+    for (const Row& row : encoded_) {
+      append(multiply(names.cross_k, "", row), inputs.k);
+      append(multiply(names.cross_v, "", row), inputs.v);
+    }
+    attend(attention_.cross(), inputs, whole(encoded_), names.cross_o, "", "");
+  }
+
+  void attend(const AttentionMechanism& attention, const AttentionMechanism::Reference& inputs,
+              const std::vector<int32_t>& key_offsets, const std::string& o,
+              const std::string& o_bias, const std::string& post_norm) {
     std::vector<int32_t> positions(x_.size());
     for (size_t t = 0; t < positions.size(); ++t) positions[t] = static_cast<int32_t>(t);
-    const std::vector<int32_t> offsets = {0, static_cast<int32_t>(x_.size())};
-    const std::vector<double> out = attention_[i].reference_forward(
-        inputs, {{offsets.data(), offsets.size()}, {positions.data(), positions.size()}});
+    const std::vector<int32_t> offsets = whole(x_);
+    const std::vector<double> out =
+        attention.reference_forward(inputs, {{offsets.data(), offsets.size()},
+                                             {positions.data(), positions.size()},
+                                             {key_offsets.data(), key_offsets.size()}});
     const auto width = static_cast<int64_t>(out.size() / x_.size());
     for (size_t t = 0; t < x_.size(); ++t) {
       const auto row = out.begin() + static_cast<int64_t>(t) * width;
-      add_branch(multiply(names.o, names.o_bias, Row(row, row + width)), names.attention_post_norm,
-                 x_[t]);
-      transform(names, x_[t]);
+      add_branch(multiply(o, o_bias, Row(row, row + width)), post_norm, x_[t]);
     }
   }
 
   void transform(const LayerNames& names, Row& x) const {
     const Row h = norm(x, values_of(model_, names.mlp_norm));
     if (c_.experts > 0) return add_branch(mix(names, h), "", x);
-    Row gate = multiply(names.gate, names.gate_bias, h);
     const Row up = multiply(names.up, names.up_bias, h);
-    pass_gate(up, gate);
+    Row gate = names.gate.empty() ? up : multiply(names.gate, names.gate_bias, h);
+    pass_gate(names.gate.empty() ? Row(up.size(), 1) : up, gate);
     add_branch(multiply(names.down, names.down_bias, gate), names.mlp_post_norm, x);
   }
 
   void pass_gate(const Row& up, Row& gate) const {
     for (size_t i = 0; i < gate.size(); ++i) {
       const double g = gate[i];
-      const double a =
-          c_.gate == Gate::silu
-              ? g / (1 + std::exp(-g))
-              : g / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)));
+      double a = std::max(g, 0.0);
+      if (c_.gate == Gate::silu) a = g / (1 + std::exp(-g));
+      if (c_.gate == Gate::gelu_tanh)
+        a = g / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)));
       gate[i] = a * up[i];
     }
   }
@@ -160,7 +199,7 @@ class Reader {
   const ModelConfig& c_;
   const ActivationRounding& rounding_;
   LayerAttention attention_;
-  Rows x_;
+  Rows x_, encoded_;
 };
 
 }  // namespace
@@ -183,8 +222,11 @@ void round_to_bf16(std::vector<double>& row) {
 }
 
 std::vector<double> reference_logits(const Model& model, std::span<const int32_t> tokens,
-                                     const ActivationRounding& rounding) {
-  return Reader(model, rounding).read(tokens);
+                                     const ActivationRounding& rounding,
+                                     std::span<const int32_t> source) {
+  Reader reader(model, rounding);
+  if (!source.empty()) reader.encode(source);
+  return reader.read(tokens);
 }
 
 }  // namespace cairn

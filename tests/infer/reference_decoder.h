@@ -19,8 +19,9 @@ void round_to_int8(std::vector<double>& row);
 // To bf16.
 void round_to_bf16(std::vector<double>& row);
 
-// Logits [tokens, vocab_size].
+// Logits [tokens, vocab_size]; an encoder-decoder reads `source` first.
 std::vector<double> reference_logits(const Model& model, std::span<const int32_t> tokens,
-                                     const ActivationRounding& rounding = {});
+                                     const ActivationRounding& rounding = {},
+                                     std::span<const int32_t> source = {});
 
 }  // namespace cairn

@@ -216,8 +216,9 @@ TEST(ConfigJson, KeepsEveryKindOfAttentionOption) {
 // What transformers wrote for a model of each family comes back as the same class and the same
 // description.
 TEST(ConfigJson, ReadsAndWritesEveryFamily) {
-  for (const char* name : {"llama", "llama-untied", "llama-biases", "llama-linear", "llama-yarn",
-                           "mistral", "granite", "qwen2", "qwen3", "phi3", "gemma3"}) {
+  for (const char* name :
+       {"llama", "llama-untied", "llama-biases", "llama-linear", "llama-yarn", "mistral", "granite",
+        "qwen2", "qwen3", "phi3", "gemma3", "t5", "t5-gated"}) {
     const Json theirs = read_json(golden_folder() / "models" / name / "config.json");
     const ModelConfig config = read(theirs);
     const Json ours = write_model_config(config, DType::f32);

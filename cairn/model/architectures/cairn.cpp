@@ -28,7 +28,8 @@ Features features_of(ModelConfig& c) {
           .flags = {{"post_norms", &c.post_norms},
                     {"qkv_bias", &c.qkv_bias},
                     {"output_bias", &c.output_bias},
-                    {"mlp_bias", &c.mlp_bias}},
+                    {"mlp_bias", &c.mlp_bias},
+                    {"gated_mlp", &c.gated_mlp}},
           .sizes = {{"experts", &c.experts},
                     {"experts_per_token", &c.experts_per_token},
                     {"shared_intermediate_size", &c.shared_intermediate_size}}};
@@ -93,8 +94,9 @@ Json write_cairn(const ModelConfig& written, DType dtype) {
   for (size_t i = 0; i < features.numbers.size(); ++i)
     if (*features.numbers[i].second != *usual.numbers[i].second)
       config[features.numbers[i].first] = *features.numbers[i].second;
-  for (const auto& [name, value] : features.flags)
-    if (*value) config[name] = true;
+  for (size_t i = 0; i < features.flags.size(); ++i)
+    if (*features.flags[i].second != *usual.flags[i].second)
+      config[features.flags[i].first] = *features.flags[i].second;
   for (const auto& [name, value] : features.sizes)
     if (*value != 0) config[name] = *value;
   config["attention"] = write_mechanism(c.attention);
@@ -107,7 +109,8 @@ Json write_cairn(const ModelConfig& written, DType dtype) {
 
 bool is_plain_decoder(const ModelConfig& c) {
   return c.attention_scale == 0 && c.embedding_multiplier == 1 && c.residual_multiplier == 1 &&
-         c.logits_divisor == 1 && c.norm_offset == 0 && !c.post_norms && c.experts == 0;
+         c.logits_divisor == 1 && c.norm_offset == 0 && !c.post_norms && c.experts == 0 &&
+         c.gated_mlp;
 }
 
 Json take_window(AttentionOptions& options) {

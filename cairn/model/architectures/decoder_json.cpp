@@ -63,9 +63,16 @@ Gate read_gate(const JsonField& config, Gate otherwise) {
     const std::string name = field->as_string();
     if (name == "silu" || name == "swish") return Gate::silu;
     if (name == "gelu_pytorch_tanh") return Gate::gelu_tanh;
-    field->fail("\"silu\" or \"gelu_pytorch_tanh\"", "other activations are not supported");
+    if (name == "relu") return Gate::relu;
+    field->fail("\"silu\", \"gelu_pytorch_tanh\" or \"relu\"",
+                "other activations are not supported");
   }
   return otherwise;
+}
+
+const char* gate_name(Gate gate) {
+  if (gate == Gate::relu) return "relu";
+  return gate == Gate::silu ? "silu" : "gelu_pytorch_tanh";
 }
 
 std::vector<uint8_t> read_layer_types(const JsonField& config, size_t layers) {
@@ -126,30 +133,36 @@ void read_special_ids(const JsonField& config, ModelConfig& c) {
     c.pad_id = read_id(*pad);  // -1 is what some old files write for "none"
 }
 
-Json write_decoder(const ModelConfig& c, std::string_view class_name, std::string_view type,
-                   DType dtype) {
+Json write_ids(const ModelConfig& c, std::string_view class_name, std::string_view type,
+               DType dtype) {
   const char* torch = dtype == DType::bf16  ? "bfloat16"
                       : dtype == DType::f16 ? "float16"
                                             : "float32";
   Json config = {{"architectures", Json::array({class_name})},
                  {"model_type", type},
-                 {"vocab_size", c.vocab_size},
-                 {"hidden_size", c.hidden_size},
-                 {"intermediate_size", c.intermediate_size},
-                 {"num_hidden_layers", c.layers},
-                 {"num_attention_heads", c.heads},
-                 {"num_key_value_heads", c.kv_heads},
-                 {"head_dim", c.head_dim},
-                 {"hidden_act", c.gate == Gate::silu ? "silu" : "gelu_pytorch_tanh"},
-                 {"rms_norm_eps", c.rms_norm_eps},
-                 {"max_position_embeddings", c.context_length},
-                 {"tie_word_embeddings", c.tie_embeddings},
                  {"bos_token_id", one_or_list(c.bos_ids)},
                  {"eos_token_id", one_or_list(c.eos_ids)},
                  {"pad_token_id", nullptr},
                  {"dtype", torch},  // the key since transformers 4.56, and the one before
                  {"torch_dtype", torch}};
   if (c.pad_id) config["pad_token_id"] = *c.pad_id;
+  return config;
+}
+
+Json write_decoder(const ModelConfig& c, std::string_view class_name, std::string_view type,
+                   DType dtype) {
+  Json config = write_ids(c, class_name, type, dtype);
+  config.update({{"vocab_size", c.vocab_size},
+                 {"hidden_size", c.hidden_size},
+                 {"intermediate_size", c.intermediate_size},
+                 {"num_hidden_layers", c.layers},
+                 {"num_attention_heads", c.heads},
+                 {"num_key_value_heads", c.kv_heads},
+                 {"head_dim", c.head_dim},
+                 {"hidden_act", gate_name(c.gate)},
+                 {"rms_norm_eps", c.rms_norm_eps},
+                 {"max_position_embeddings", c.context_length},
+                 {"tie_word_embeddings", c.tie_embeddings}});
   return config;
 }
 

@@ -36,7 +36,11 @@ ModelConfig read_decoder(const JsonField& config, const DecoderDefaults& default
 // The ids at which texts begin, end and are padded, as far as `config` has them.
 void read_special_ids(const JsonField& config, ModelConfig& c);
 
-// Sizes, norms, head and ids as every family writes them: {"architectures": [class_name],
+// Class, type of the weights and ids as every family writes them.
+Json write_ids(const ModelConfig& config, std::string_view class_name, std::string_view type,
+               DType dtype);
+
+// Sizes, norms, head and ids as every decoder's family writes them: {"architectures": [class_name],
 // "model_type": type, ...}. Rotary positions are left out; see write_rope.
 Json write_decoder(const ModelConfig& config, std::string_view class_name, std::string_view type,
                    DType dtype);
@@ -60,6 +64,7 @@ size_t read_size(const JsonField& config, const char* key, size_t otherwise);
 
 // "hidden_act" or "hidden_activation" as a gate.
 Gate read_gate(const JsonField& config, Gate otherwise);
+const char* gate_name(Gate gate);
 
 // Layers that attend through a sliding window, from "layer_types" ("sliding_attention" or
 // "full_attention" each); empty when there is no such key.

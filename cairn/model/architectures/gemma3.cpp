@@ -82,7 +82,7 @@ bool take_norms(AttentionOptions& options) {
 Json write_gemma3(const ModelConfig& c, DType dtype) {
   Json config = write_decoder(c, kClasses[0], "gemma3_text", dtype);
   config.erase("hidden_act");
-  config["hidden_activation"] = c.gate == Gate::silu ? "silu" : "gelu_pytorch_tanh";
+  config["hidden_activation"] = gate_name(c.gate);
   config["query_pre_attn_scalar"] = 1 / (c.attention_scale * c.attention_scale);
   config["attention_bias"] = false;
   config["final_logit_softcapping"] = nullptr;
