@@ -4,7 +4,9 @@ logits, and those of Cairn's engine on the same file, beside those of Hugging Fa
 folder.
 
 Prints one JSON line a model, with "ok" where no logit of either differs by more than 1e-3 of the largest, and
-exits with 1 when one is not. The models are those of tests/golden/models, each without what llama.cpp
+exits with 1 when one is not. Encoder-decoders read a source first; a tied head of theirs is not scaled in
+llama.cpp, so there its logits are divided by sqrt(d_model) here. Such a model also goes back to a Hugging
+Face folder, from which transformers must give the same logits. The models are those of tests/golden/models, each without what llama.cpp
 does not do for its family (CHANGES).
 
     ./dev peers families [NAME...]
@@ -26,6 +28,7 @@ from llama import library
 
 MODELS = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "models"
 TOKENS = 40
+SOURCE = 30
 LIMIT = 1e-3
 # Windows are ignored but in Gemma; Qwen3 has no bias behind attention, Gemma3 one scale of scores.
 CHANGES = {
@@ -44,6 +47,39 @@ def prepare(name: str, folder: pathlib.Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
+def logits_of(model, tokens, source):
+    read = torch.tensor(tokens)[None]
+    with torch.no_grad():
+        if source is None:
+            return model(read).logits[0].numpy()
+        return model(input_ids=torch.tensor(source)[None], decoder_input_ids=read).logits[0].numpy()
+
+
+def open_folder(folder: pathlib.Path):
+    """In float64."""
+    with_source = json.loads((folder / "config.json").read_text()).get("is_encoder_decoder")
+    kind = transformers.AutoModelForSeq2SeqLM if with_source else transformers.AutoModelForCausalLM
+    plain = {} if with_source else {"experts_implementation": "eager"}
+    return kind.from_pretrained(folder, attn_implementation="eager", **plain).double().eval()
+
+
+def of_llama_cpp(gguf: pathlib.Path, tokens, source, config):
+    peer = library.Model(gguf, exact=True)
+    if source is not None:
+        peer.encode(source)
+    found = peer.append(tokens)
+    peer.close()
+    scaled = source is not None and config.scale_decoder_outputs
+    return found / config.d_model**0.5 if scaled else found
+
+
+def way_back(gguf: pathlib.Path, folder: pathlib.Path, tokens, source):
+    """What transformers says of the folder that Cairn makes of the file."""
+    subprocess.run([str(CAIRN), "convert", str(gguf), str(folder), "--to", "hf"],
+                   stdout=subprocess.DEVNULL, check=True)
+    return logits_of(open_folder(folder), tokens, source)
+
+
 def compare(package, name: str, folder: pathlib.Path) -> bool:
     prepare(name, folder)
     gguf = folder / "model.gguf"
@@ -51,20 +87,25 @@ def compare(package, name: str, folder: pathlib.Path) -> bool:
                           stdout=subprocess.DEVNULL)
     if done.returncode != 0:
         sys.exit(f"cairn does not convert {name}")
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, attn_implementation="eager", experts_implementation="eager")
-    tokens = np.random.default_rng(7).integers(3, model.config.vocab_size, TOKENS)
-    with torch.no_grad():
-        expected = model.double().eval()(torch.tensor(tokens)[None]).logits[0].numpy()
-    peer = library.Model(gguf, exact=True)
-    found = peer.append(tokens)
-    peer.close()
-    ours = package.Model(gguf, threads=1).logits(tokens.tolist())
-    peer_difference, our_difference = (
-        float(np.abs(logits - expected).max() / np.abs(expected).max()) for logits in (found, ours))
-    ok = max(peer_difference, our_difference) <= LIMIT
-    print(json.dumps({"bench": "peers families", "model": name, "tokens": TOKENS,
-                      "llama_cpp": peer_difference, "cairn": our_difference, "ok": ok}), flush=True)
+    model = open_folder(folder)
+    draw = np.random.default_rng(7)
+    tokens, source = draw.integers(3, model.config.vocab_size, TOKENS), None
+    if model.config.is_encoder_decoder:
+        source = draw.integers(3, model.config.vocab_size, SOURCE)
+        tokens[0] = model.config.decoder_start_token_id
+    expected = logits_of(model, tokens, source)
+    found = {
+        "llama_cpp": of_llama_cpp(gguf, tokens, source, model.config),
+        "cairn": package.Model(gguf, threads=1).logits(
+            tokens.tolist(), *([] if source is None else [source.tolist()])),
+    }
+    if source is not None:
+        found["back"] = way_back(gguf, folder / "back", tokens, source)
+    differences = {who: float(np.abs(logits - expected).max() / np.abs(expected).max())
+                   for who, logits in found.items()}
+    ok = max(differences.values()) <= LIMIT
+    print(json.dumps({"bench": "peers families", "model": name, "tokens": TOKENS, **differences,
+                      "ok": ok}), flush=True)
     return ok
 
 

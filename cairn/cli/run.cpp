@@ -183,8 +183,8 @@ int run(const Options& options) {
   guidance.apply(how);
 
   catch_interrupt();
-  Session session = model.engine().start();
-  if (!options.json) {
+  const bool continues = !model.engine().config().has_encoder();
+  if (!options.json && continues) {
     fmt::print("{}", prompt);
     std::fflush(stdout);
   }
@@ -195,7 +195,7 @@ int run(const Options& options) {
     }
     return !interrupted.load();
   };
-  const Generation generation = generate(session, model.tokenizer(), tokens, how, show);
+  const Generation generation = generate(model.engine(), model.tokenizer(), tokens, how, show);
   const Speed speed = measure_speed(generation, model.engine(), team);
   if (options.json) {
     print_json(generation, speed, model.tokenizer());
@@ -213,7 +213,8 @@ std::function<int()> prepare(Arguments& arguments) {
   arguments.positional(
       "MODEL", "a GGUF file, or a folder with config.json, model.safetensors, tokenizer.json",
       o.model);
-  arguments.option("-p,--prompt", "the text to continue", o.prompt);
+  arguments.option("-p,--prompt", "the text to continue; of an encoder-decoder, to answer",
+                   o.prompt);
   arguments.option("-f,--file", "a file with the text to continue; - is standard input", o.file);
   arguments.option("-n,--tokens", "most tokens to generate", o.tokens);
   o.sampling.declare(arguments);
@@ -236,6 +237,7 @@ const Verb kRunVerb{.name = "run",
                     .example =
                         "cairn run demo/model -p \"int main(\" -n 64 --temperature 0.7\n"
                         "cairn run smollm2.gguf -p \"The capital of France\"\n"
+                        "cairn run flan-t5-small -p 'translate English to German: Good morning.'\n"
                         "cairn run smollm2.gguf -p 'A person: ' --json-schema person.json\n"
                         "cairn run smollm2.gguf -f letter.txt --lookup --json --logprobs 3",
                     .prepare = prepare};

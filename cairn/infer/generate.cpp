@@ -1,7 +1,9 @@
 #include "cairn/infer/generate.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <optional>
 
 #include "cairn/base/error.h"
 #include "cairn/infer/speculation/acceptance.h"
@@ -290,6 +292,28 @@ Generation generate(Session& session, const Tokenizer& tokenizer, std::span<cons
   return Generator(session, tokenizer, options, on_text).run(prompt, on_text);
 }
 
+Generation generate(Engine& engine, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+                    const GenerateOptions& options, TextCallback on_text) {
+  if (!engine.config().has_encoder()) {
+    Session session = engine.start();
+    return generate(session, tokenizer, prompt, options, on_text);
+  }
+  if (options.proposer != nullptr)
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "generating with an encoder-decoder",
+                 .subject = "proposals of tokens",
+                 .expected = "none: they are for decoders alone",
+                 .found = "a lookup or a draft model"});
+  const auto start = Clock::now();
+  Session session = engine.start(prompt);
+  const double source_seconds = seconds_since(start);
+  const std::array<int32_t, 1> first = {*engine.config().decoder_start_id};
+  Generation generation = generate(session, tokenizer, first, options, on_text);
+  generation.prompt_tokens = prompt.size();
+  generation.prefill_seconds += source_seconds;
+  return generation;
+}
+
 Generation generate(Session& session, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
                     const GenerateOptions& options) {
   const auto ignore = [](std::string_view) { return true; };
@@ -299,17 +323,21 @@ Generation generate(Session& session, const Tokenizer& tokenizer, std::span<cons
 std::vector<Generation> generate_each(Engine& engine, const Tokenizer& tokenizer,
                                       std::span<const std::vector<int32_t>> prompts,
                                       const GenerateOptions& options, TextCallback on_text) {
-  Session shared = engine.start();
-  const size_t start = common_start(prompts);
+  const bool continues = !engine.config().has_encoder();  // sources have nothing in common
+  const size_t start = continues ? common_start(prompts) : 0;
+  std::optional<Session> shared;
+  if (continues) shared = engine.start();
   bool go_on =
-      start == 0 || !read_prompt(shared, std::span(prompts[0]).first(start), on_text).empty();
+      start == 0 || !read_prompt(*shared, std::span(prompts[0]).first(start), on_text).empty();
   const auto ask = [&](std::string_view piece) { return go_on = on_text(piece); };
   std::vector<Generation> made;
   for (const std::vector<int32_t>& prompt : prompts) {
     Generation& one = made.emplace_back();
     one.reason = StopReason::cancelled;
-    if (go_on) {
-      Session session = shared.fork();
+    if (go_on && !continues) {
+      one = generate(engine, tokenizer, prompt, options, ask);
+    } else if (go_on) {
+      Session session = shared->fork();
       one = generate(session, tokenizer, std::span(prompt).subspan(start), options, ask);
     }
     one.prompt_tokens = prompt.size();

@@ -68,7 +68,11 @@ using TextCallback = FunctionRef<bool(std::string_view piece)>;
 // vocabulary. The session then holds the prompt and the tokens but for the last one or more.
 Generation generate(Session& session, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
                     const GenerateOptions& options, TextCallback on_text);
-// The same without anyone watching.
+// A new text: a decoder continues `prompt`, an encoder-decoder reads it as its source and writes
+// what follows decoder_start_id, without a proposer (Error (usage)).
+Generation generate(Engine& engine, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+                    const GenerateOptions& options, TextCallback on_text);
+// The first without anyone watching.
 Generation generate(Session& session, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
                     const GenerateOptions& options);
 
@@ -84,9 +88,9 @@ std::vector<Generation> generate_each(Engine& engine, const Tokenizer& tokenizer
 std::vector<int32_t> ending_tokens(const Tokenizer& tokenizer, const ModelConfig& config,
                                    std::span<const int32_t> more = {});
 
-// The tokens of a prompt with the tokenizer's own beginning of text, special tokens in the text
-// understood. A prompt without any tokens becomes the beginning of a text (bos, or else eos, which
-// separates documents). Throws Error (usage) when there is no such token either.
+// The tokens of a prompt with the tokenizer's own beginning and end of text, special tokens in the
+// text understood. A prompt without any tokens becomes the beginning of a text (bos, or else eos,
+// which separates documents). Throws Error (usage) when there is no such token either.
 std::vector<int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view text);
 
 }  // namespace cairn

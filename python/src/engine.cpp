@@ -132,12 +132,18 @@ Array1 append(PythonSession& self, const std::vector<int32_t>& tokens) {
   return to_numpy<Array1>(std::move(copy), {size});
 }
 
-Array2 logits(PythonModel& self, const std::vector<int32_t>& tokens) {
+using Source = std::optional<std::vector<int32_t>>;
+
+Session begin(PythonModel& self, const Source& source) {
+  return source ? self.engine.start(*source) : self.engine.start();
+}
+
+Array2 logits(PythonModel& self, const std::vector<int32_t>& tokens, const Source& source) {
   const size_t vocab = self.engine.config().vocab_size;
   std::vector<float> values;
   {
     const Working working(self.mutex);
-    Session session = self.engine.start();
+    Session session = begin(self, source);
     // Too many tokens are refused before anything is allocated for them.
     values.resize(std::min(tokens.size(), session.room()) * vocab);
     if (tokens.size() <= session.room())
@@ -179,8 +185,7 @@ class PythonStream {
     stream_.emplace(
         [&model, prompt = std::move(prompt), options = std::move(options)](TextCallback on_text) {
           const UsingModel use(model.mutex);
-          Session session = model.engine.start();
-          return generate(session, model.need_tokenizer(), prompt, options, on_text);
+          return generate(model.engine, model.need_tokenizer(), prompt, options, on_text);
         });
   }
   ~PythonStream() {
@@ -269,8 +274,7 @@ nb::object generate_text(nb::object model,
   Generation made;
   {
     const Working working(self.mutex);
-    Session session = self.engine.start();
-    made = generate(session, tokenizer, tokens, options, callback);
+    made = generate(self.engine, tokenizer, tokens, options, callback);
   }
   return nb::cast(std::move(made));
 }
@@ -365,22 +369,28 @@ void bind_model(nb::module_& module) {
       .def_prop_ro("hidden_size",
                    [](const PythonModel& m) { return m.engine.config().hidden_size; })
       .def_prop_ro("threads", [](const PythonModel& m) { return m.team.size(); })
-      .def("logits", logits, "tokens"_a,
-           "The logits that follow each of the tokens: numpy, float32, [tokens, vocab_size].")
+      .def("logits", logits, "tokens"_a, "source"_a = nb::none(),
+           "The logits that follow each of the tokens: numpy, float32, [tokens, vocab_size]. "
+           "source:\n"
+           "what an encoder-decoder reads first; its tokens then begin with decoder_start_id.")
+      .def_prop_ro("decoder_start_id",
+                   [](const PythonModel& m) { return m.engine.config().decoder_start_id; })
       .def(
           "start",
-          [](PythonModel& self) {
+          [](PythonModel& self, const Source& source) {
             const Working working(self.mutex);
-            return new PythonSession{&self, self.engine.start()};
+            return new PythonSession{&self, begin(self, source)};
           },
-          nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(), "A new, empty text.")
+          nb::rv_policy::take_ownership, nb::keep_alive<0, 1>(), "source"_a = nb::none(),
+          "A new, empty text; of an encoder-decoder, one that reads source.")
       .def("generate", generate_text, "prompt"_a, "max_tokens"_a = 128, "temperature"_a = 1.0,
            "top_k"_a = 0, "top_p"_a = 1.0, "min_p"_a = 0.0, "repetition_penalty"_a = 1.0,
            "seed"_a = 0, "stop"_a = std::vector<std::string>(), "ignore_eos"_a = false,
            "stream"_a = nb::none(),
-           "Continues a text, or each of a list of texts: then a list of Generation, as each text\n"
-           "would get by itself; what all begin with is read once. stream(piece) sees each piece\n"
-           "of text as it comes; False ends it.\n"
+           "Continues a text (an encoder-decoder answers it), or each of a list of texts: then a\n"
+           "list of Generation, as each text would get by itself; what all begin with is read "
+           "once.\n"
+           "stream(piece) sees each piece of text as it comes; False ends it.\n"
            "stream=True returns at once, with an iterator over the pieces; close() ends it.\n"
            "The other arguments are those of cairn/infer/sampler.h; temperature 0 is greedy.");
 }

@@ -31,6 +31,22 @@ def test_logits_are_those_of_transformers(name):
     assert np.abs(logits - expected["logits"]).max() < 1e-4
 
 
+@pytest.mark.parametrize("name", ["t5", "t5-gated"])
+def test_an_encoder_decoder_reads_a_source_first(name):
+    expected = load_file(GOLDEN / "models" / name / "expected.safetensors")
+    model = cairn.Model(GOLDEN / "models" / name, threads=1)
+    logits = model.logits(expected["tokens"], source=expected["source"])
+    assert np.abs(logits - expected["logits"]).max() < 1e-4
+    written, session = [], model.start(source=expected["source"])
+    token = model.decoder_start_id
+    while len(written) < len(expected["generated"]):
+        token = int(session.append([token]).argmax())
+        written.append(token)
+    assert written == expected["generated"].tolist()
+    with pytest.raises(cairn.UsageError, match="source"):
+        model.start()
+
+
 def test_tokens_are_those_of_the_reference_library(model, model_folder):
     from tokenizers import Tokenizer
 

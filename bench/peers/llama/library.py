@@ -84,16 +84,23 @@ class Model:
         self.api.llama_memory_clear(self.api.llama_get_memory(self.context), True)
         self.length = 0
 
-    def append(self, tokens):
-        """Logits [len(tokens), vocab_size] behind each of the tokens; at most BATCH of them."""
+    def _run(self, call, tokens, first):
         batch = self.api.llama_batch_init(len(tokens), 0, 1)
         batch.n_tokens = len(tokens)
         for i, token in enumerate(tokens):
-            batch.token[i], batch.pos[i] = int(token), self.length + i
+            batch.token[i], batch.pos[i] = int(token), first + i
             batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, 1
-        if self.api.llama_decode(self.context, batch) != 0:
-            sys.exit("llama_decode fails")
+        if call(self.context, batch) != 0:
+            sys.exit("llama.cpp does not read the tokens")
         self.api.llama_batch_free(batch)
+
+    def encode(self, source):
+        """An encoder-decoder reads its source, once, before tokens are appended."""
+        self._run(self.api.llama_encode, source, 0)
+
+    def append(self, tokens):
+        """Logits [len(tokens), vocab_size] behind each of the tokens; at most BATCH of them."""
+        self._run(self.api.llama_decode, tokens, self.length)
         self.length += len(tokens)
         logits = self.api.llama_get_logits(self.context)
         return np.ctypeslib.as_array(logits, shape=(len(tokens), self.vocab_size)).copy()
