@@ -13,6 +13,7 @@
 #include "cairn/cli/verbs.h"
 #include "cairn/data/dataset.h"
 #include "cairn/data/loader.h"
+#include "cairn/data/pairs.h"
 #include "cairn/data/tasks/task.h"
 #include "cairn/io/json.h"
 #include "cairn/text/tokenizer_json.h"
@@ -80,6 +81,7 @@ void print_splits(const DatasetInfo& info) {
 struct PackArguments {
   std::vector<std::string> from;
   std::vector<std::string> from_tokens, held_out_tokens;
+  std::vector<std::string> pairs;
   int64_t vocab_size = 0;
   int64_t eos_id = -1;
   std::string tokenizer;
@@ -150,14 +152,30 @@ int run_pack_tokens(const PackArguments& arguments) {
   return 0;
 }
 
+int run_pack_pairs(const PackArguments& arguments) {
+  const Tokenizer tokenizer = load_tokenizer(arguments.tokenizer);
+  PairPackOptions how{.held_out_fraction = arguments.held_out_fraction,
+                      .shard_tokens = at_least(arguments.shard_tokens, 1, "--shard-tokens")};
+  how.files.assign(arguments.pairs.begin(), arguments.pairs.end());
+  const DatasetInfo info = pack_pairs(how, tokenizer, arguments.out);
+  if (arguments.json)
+    fmt::print("{}", json_line(dataset_json(arguments.out, info)));
+  else
+    print_splits(info);
+  return 0;
+}
+
 void check_pack_arguments(const PackArguments& arguments) {
   const char* doing = "packing a dataset";
   const char* hint = "cairn data pack --help shows an example";
   if (arguments.out.empty()) wrong_use(doing, "--out FOLDER", "none", hint);
-  if (arguments.from.empty() == arguments.from_tokens.empty())
-    wrong_use(doing, "--from FOLDER for text, or --from-tokens FILE for tokens",
-              arguments.from.empty() ? "neither" : "both", hint);
-  if (!arguments.from.empty() && arguments.tokenizer.empty())
+  const int kinds = (arguments.from.empty() ? 0 : 1) + (arguments.from_tokens.empty() ? 0 : 1) +
+                    (arguments.pairs.empty() ? 0 : 1);
+  if (kinds != 1)
+    wrong_use(doing,
+              "--from FOLDER for text, --from-tokens FILE for tokens, or --pairs FILE for pairs",
+              kinds == 0 ? "none" : "several", hint);
+  if (arguments.from_tokens.empty() && arguments.tokenizer.empty())
     wrong_use(doing, "--tokenizer FOLDER", "none", hint);
   if (!arguments.from_tokens.empty() && arguments.tokenizer.empty() && arguments.vocab_size == 0)
     wrong_use(doing, "--tokenizer FOLDER, or --vocab-size N and --eos-id N", "none of them", hint);
@@ -173,6 +191,11 @@ std::function<int()> prepare_pack(Arguments& arguments) {
       options->from_tokens);
   arguments.option("--held-out-tokens", "the held-out part of those (the last of --from-tokens)",
                    options->held_out_tokens);
+  arguments.option(
+      "--pairs",
+      "for encoder-decoders: a file of {\"source\": ..., \"target\": ...} lines, or .tsv; "
+      "may be given again",
+      options->pairs);
   arguments.option("--tokenizer", "folder with tokenizer.json", options->tokenizer);
   arguments.option("--vocab-size", "of tokens whose tokenizer is not at hand", options->vocab_size);
   arguments.option("--eos-id", "the token that ends a document, if without --tokenizer (none)",
@@ -189,6 +212,7 @@ std::function<int()> prepare_pack(Arguments& arguments) {
   arguments.flag("--json", "print JSON", options->json);
   return [options] {
     check_pack_arguments(*options);
+    if (!options->pairs.empty()) return run_pack_pairs(*options);
     return options->from.empty() ? run_pack_tokens(*options) : run_pack(*options);
   };
 }
@@ -392,7 +416,9 @@ const Verb kDataVerb{
          .example = "cairn data pack --from /usr/include --from notes --tokenizer tok --out "
                     "dataset\n"
                     "  cairn data pack --from-tokens train.bin --held-out-tokens val.bin "
-                    "--tokenizer gpt2 --out dataset",
+                    "--tokenizer gpt2 --out dataset\n"
+                    "  cairn data pack --pairs questions.jsonl --tokenizer flan-t5-small --out "
+                    "dataset",
          .prepare = prepare_pack},
         {.name = "stat",
          .does = "Show how much a dataset holds",

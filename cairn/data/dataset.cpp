@@ -57,18 +57,20 @@ DatasetInfo read_dataset_info(const Path& folder) {
   info.tokenizer = std::strtoull(fingerprint.c_str(), &end, 16);
   if (fingerprint.size() != 16 || *end != '\0') field.member("tokenizer").fail("16 hex digits");
   info.eos_id = static_cast<int32_t>(field.member("eos_id").as_integer(-1, INT32_MAX));
+  if (const auto pairs = field.find("pairs")) info.pairs = pairs->as_bool();
   info.training = split_from(field.member("training"));
   info.held_out = split_from(field.member("held_out"));
   return info;
 }
 
 void write_dataset_info(const DatasetInfo& info, const Path& folder) {
-  const Json document = {{"version", kVersion},
-                         {"vocab_size", info.vocab_size},
-                         {"tokenizer", fmt::format("{:016x}", info.tokenizer)},
-                         {"eos_id", info.eos_id},
-                         {"training", to_json(info.training)},
-                         {"held_out", to_json(info.held_out)}};
+  Json document = {{"version", kVersion},
+                   {"vocab_size", info.vocab_size},
+                   {"tokenizer", fmt::format("{:016x}", info.tokenizer)},
+                   {"eos_id", info.eos_id},
+                   {"training", to_json(info.training)},
+                   {"held_out", to_json(info.held_out)}};
+  if (info.pairs) document["pairs"] = true;
   write_file_atomically(folder / "dataset.json", write_json(document));
 }
 

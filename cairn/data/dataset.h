@@ -34,6 +34,7 @@ struct DatasetInfo {
   uint64_t vocab_size = 0;
   uint64_t tokenizer = 0;  // fingerprint
   int32_t eos_id = -1;     // after each document
+  bool pairs = false;      // documents are sources and targets in turns (data/pairs.h)
   SplitInfo training, held_out;
   const SplitInfo& split(Split which) const {
     return which == Split::training ? training : held_out;

@@ -14,6 +14,8 @@ namespace {
 // A shard's header vouches for the whole file (data/shard.h).
 constexpr size_t kShardHeader = 128;
 
+}  // namespace
+
 uint64_t fingerprint_of(const TokenStream& stream) {
   Hasher hasher;
   for (size_t i = 0; i < stream.shards(); ++i) {
@@ -24,8 +26,6 @@ uint64_t fingerprint_of(const TokenStream& stream) {
   }
   return hasher.digest();
 }
-
-}  // namespace
 
 DatasetSource::DatasetSource(const Path& folder, const LoaderOptions& options)
     : options_(options), training_(folder, Split::training), maker_(training_, options_) {

@@ -10,6 +10,9 @@
 
 namespace cairn {
 
+// Of the headers of a split's shards, which hold hashes of all their tokens.
+uint64_t fingerprint_of(const TokenStream& stream);
+
 class DatasetSource final : public BatchSource {
  public:
   // Opens the shards of `folder`. Throws Error (data) when it is not a dataset, a shard has
@@ -21,7 +24,6 @@ class DatasetSource final : public BatchSource {
   const DatasetInfo& info() const { return training_.dataset(); }
 
   uint64_t samples() const override { return maker_.sampler().samples_per_epoch(); }
-  // Of the headers of the training shards, which hold hashes of all their tokens.
   uint64_t fingerprint() const override { return fingerprint_; }
   void seek(uint64_t first) override;
   Batch next() override;

@@ -7,6 +7,7 @@
 #include "cairn/kernels/peak.h"
 #include "cairn/train/checkpoint_writer.h"
 #include "cairn/train/dataset_source.h"
+#include "cairn/train/pair_source.h"
 #include "cairn/train/task_source.h"
 
 namespace cairn {
@@ -16,8 +17,25 @@ constexpr uint64_t kProcessBytes = uint64_t{96} << 20;
 
 }  // namespace
 
-TrainingData open_data(const TrainConfig& config) {
+namespace {
+
+void check_kind(const TrainConfig& config, bool pairs, bool reads_a_source) {
+  if (pairs == reads_a_source) return;
+  throw Error(
+      {.kind = ErrorKind::usage,
+       .doing = "reading " + config.name,
+       .subject = config.data.folder.empty() ? "data.task" : "data.folder",
+       .expected = reads_a_source ? "pairs, for an encoder-decoder" : "texts, for a decoder",
+       .found = pairs ? "pairs" : "texts",
+       .hint = reads_a_source ? "cairn data pack --pairs makes them"
+                              : "begin from an encoder-decoder: --from FOLDER"});
+}
+
+}  // namespace
+
+TrainingData open_data(const TrainConfig& config, std::optional<int32_t> start_id) {
   if (!config.data.task.name.empty()) {
+    check_kind(config, false, start_id.has_value());
     auto source =
         std::make_unique<TaskSource>(config.data.task, config.batch.micro_batch, config.data.seed);
     const uint64_t vocab_size = source->task().vocab_size();
@@ -29,6 +47,14 @@ TrainingData open_data(const TrainConfig& config) {
                  .subject = "data.folder",
                  .expected = "a folder that `cairn data pack` wrote, or a data.task",
                  .found = "nothing"});
+  DatasetInfo facts = read_dataset_info(config.data.folder);
+  check_kind(config, facts.pairs, start_id.has_value());
+  if (facts.pairs)
+    return {std::make_unique<PairSource>(config.data.folder, config.batch.micro_batch,
+                                         PairOptions{.length = config.batch.seq_len,
+                                                     .start_id = *start_id,
+                                                     .seed = config.data.seed}),
+            std::move(facts)};
   auto source = std::make_unique<DatasetSource>(config.data.folder, loader_options(config));
   DatasetInfo info = source->info();
   return {std::move(source), std::move(info)};

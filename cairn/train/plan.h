@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "cairn/data/loader.h"
 #include "cairn/train/batch_source.h"
@@ -15,7 +16,8 @@ struct TrainingData {
   DatasetInfo info;  // of a task: its vocabulary only
 };
 // Throws Error (usage) when neither is configured; else as DatasetSource and make_task() do.
-TrainingData open_data(const TrainConfig& config);
+// `start_id`: of an encoder-decoder, which trains on pairs and on nothing else (Error (usage)).
+TrainingData open_data(const TrainConfig& config, std::optional<int32_t> start_id = {});
 
 LoaderOptions loader_options(const TrainConfig& config);
 TrainingShape training_shape(const TrainConfig& config);

@@ -135,7 +135,8 @@ SessionResult train(const TrainConfig& wanted, const SessionOptions& options) {
   const Beginning beginning = resolve_beginning(wanted, options);
   const TrainConfig& config = beginning.config;
   check_allowed(config, options.allow);
-  const TrainingData data = open_data(config);
+  const TrainingData data =
+      open_data(config, beginning.model ? beginning.model->decoder_start_id : std::nullopt);
   if (!options.from.empty()) check_tokenizer(options, data.info);
   ThreadTeam team(static_cast<int>(config.run.threads));
   const ModelConfig model = model_to_train(beginning, data.info);
