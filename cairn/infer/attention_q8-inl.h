@@ -65,6 +65,7 @@ HWY_INLINE void score_q8(const CachedChunk& chunk, const ChunkQuery* queries, si
     for (size_t q = 0; q < Q; ++q)
       for (size_t v = 0; v < V; ++v) sums[q][v] = hn::Zero(d);
     for (size_t i = 0; i < kQ8Block; ++i) {
+      fetch(chunk.next_keys, at * chunk.head_dim + (b * kQ8Block + i) * V * lanes, V * lanes);
       FloatVector k[V];
       for (size_t v = 0; v < V; ++v)
         k[v] = load_levels(
@@ -94,7 +95,7 @@ HWY_INLINE void sum_levels(const std::byte* levels, const std::byte* next, const
   for (size_t q = 0; q < Q; ++q)
     for (size_t v = 0; v < V; ++v) sums[q][v] = hn::Zero(d);
   for (size_t j = begin; j < end; ++j) {
-    if (next != nullptr && j % 2 == 0) __builtin_prefetch(next + j * kQ8Block);
+    if (j % 2 == 0) fetch(next, j * kQ8Block, 2 * kQ8Block);
     FloatVector row[V];
     for (size_t v = 0; v < V; ++v) row[v] = load_levels(d, levels + j * kQ8Block + v * lanes);
     for (size_t q = 0; q < Q; ++q) {

@@ -37,14 +37,6 @@ HWY_INLINE void store_one(float value, f16* to) {
 // Vectors of positions in flight: with four queries 16 sums where there are 32 registers.
 constexpr size_t kPositionVectors = HWY_TARGET == HWY_AVX3 ? 4 : 2;
 
-// Asks for `bytes` of memory from byte `at` on, into the second-level cache: the first has too few
-// places for lines under way (24 in Zen 4: 10 GB/s at 150 ns).
-HWY_INLINE void fetch(const void* data, size_t at, size_t bytes) {
-  if (data == nullptr) return;
-  const auto* from = static_cast<const char*>(data) + at;
-  for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line, 0, 2);
-}
-
 // scores[q][64] of Q queries at the V vectors of positions from slot `at` on.
 template <size_t Q, size_t V, class T>
 HWY_INLINE void score_vectors(const CachedChunk& chunk, const ChunkQuery* queries, size_t at,

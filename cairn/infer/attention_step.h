@@ -67,4 +67,12 @@ void add_angles(const float* coarse, const float* fine, size_t dim, float* turn)
 void store_key(const float* key, size_t head_dim, size_t slot, BlockType type, void* keys);
 void store_value(const float* value, size_t value_dim, size_t slot, BlockType type, void* values);
 
+// Asks for `bytes` of a chunk that comes next (null: none) from byte `at` on, into the second-level
+// cache: the first has too few places for lines under way (24 in Zen 4: 10 GB/s at 150 ns).
+[[gnu::always_inline]] inline void fetch(const void* data, size_t at, size_t bytes) {
+  if (data == nullptr) return;
+  const auto* from = static_cast<const char*>(data) + at;
+  for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line, 0, 2);
+}
+
 }  // namespace cairn
