@@ -29,23 +29,33 @@ void keep_at_least(std::vector<Candidate>& candidates, float logit) {
 }
 
 // Keeps the shortest run, in the order of scratch.ranked (lowest key first, of equal ones the lower
-// index), whose weights sum to at least `enough`. A heap spares sorting the long tail.
+// index), whose weights sum to at least `enough`. Halving where the run must end spares sorting.
 void keep_run(std::vector<Candidate>& candidates, double enough, FilterScratch& scratch) {
   using Ranked = FilterScratch::Ranked;
-  const auto later = [](const Ranked& a, const Ranked& b) {
-    return a.key > b.key || (a.key == b.key && a.index > b.index);
+  const auto earlier = [](const Ranked& a, const Ranked& b) {
+    return a.key < b.key || (a.key == b.key && a.index < b.index);
   };
   std::vector<Ranked>& ranked = scratch.ranked;
-  std::make_heap(ranked.begin(), ranked.end(), later);
+  // Those before `first` belong to the run and weigh `sum`; it ends at `last` or before.
   double sum = 0;
-  auto end = ranked.end();
-  do {
-    std::pop_heap(ranked.begin(), end, later);
-    sum += scratch.weights[(--end)->index];
-  } while (end != ranked.begin() && sum < enough);
-  std::sort(end, ranked.end(), [](const Ranked& a, const Ranked& b) { return a.index < b.index; });
+  auto first = ranked.begin(), last = ranked.end();
+  while (last - first > 1) {
+    const auto middle = first + (last - first) / 2;
+    std::nth_element(first, middle, last, earlier);
+    const double half = std::accumulate(first, middle, sum, [&](double total, const Ranked& r) {
+      return total + scratch.weights[r.index];
+    });
+    if (half >= enough) {
+      last = middle;
+    } else {
+      sum = half;
+      first = middle;
+    }
+  }
+  std::sort(ranked.begin(), last,
+            [](const Ranked& a, const Ranked& b) { return a.index < b.index; });
   size_t kept = 0;
-  for (auto it = end; it != ranked.end(); ++it) candidates[kept++] = candidates[it->index];
+  for (auto it = ranked.begin(); it != last; ++it) candidates[kept++] = candidates[it->index];
   candidates.resize(kept);
 }
 
@@ -108,9 +118,14 @@ void keep_typical(std::vector<Candidate>& candidates, double p, FilterScratch& s
 
 void keep_top_p(std::vector<Candidate>& candidates, double p, FilterScratch& scratch) {
   const double total = softmax_weights(candidates, 1, scratch.weights);
-  scratch.ranked.resize(candidates.size());
+  // All below this weight together are less than half of what the run may leave out: they need not
+  // be ranked. Next to p = 1 rounding could be more than that half.
+  const double spare = 1 - p > 1e-6 ? (1 - p) * total : 0;
+  const double least = spare / (2 * static_cast<double>(candidates.size()));
+  scratch.ranked.clear();
   for (size_t i = 0; i < candidates.size(); ++i)
-    scratch.ranked[i] = {-scratch.weights[i], static_cast<uint32_t>(i)};
+    if (scratch.weights[i] >= least)
+      scratch.ranked.push_back({-scratch.weights[i], static_cast<uint32_t>(i)});
   keep_run(candidates, p * total, scratch);
 }
 
