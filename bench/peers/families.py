@@ -3,11 +3,11 @@
 logits, and those of Cairn's engine on the same file, beside those of Hugging Face transformers on the
 folder.
 
-Prints one JSON line a model, with "ok" where no logit of either differs by more than 1e-3 of the largest, and
-exits with 1 when one is not. Encoder-decoders read a source first; a tied head of theirs is not scaled in
-llama.cpp, so there its logits are divided by sqrt(d_model) here. Such a model also goes back to a Hugging
-Face folder, from which transformers must give the same logits. The models are those of tests/golden/models, each without what llama.cpp
-does not do for its family (CHANGES).
+Prints one JSON line a model, with "ok" where no logit of either differs by more than 1e-3 of the largest
+(PEER_LIMITS has the exception), and exits with 1 when one is not. Encoder-decoders read a source first; a
+tied head of theirs is not scaled in llama.cpp, so there its logits are divided by sqrt(d_model) here. Such
+a model also goes back to a Hugging Face folder, from which transformers must give the same logits. The
+models are those of tests/golden/models, each without what llama.cpp does not do for its family (CHANGES).
 
     ./dev peers families [NAME...]
 """
@@ -37,6 +37,9 @@ CHANGES = {
     "qwen3": {"attention_bias": False},
     "gemma3": {"query_pre_attn_scalar": 16},
 }
+# GELU is a table of f16 in llama.cpp; that alone moves these logits by 1.07e-3 (in transformers too, when
+# its GELU reads and writes f16): T5 does not scale its scores.
+PEER_LIMITS = {"t5-gated": 2e-3}
 UNSAYABLE = {"llama-dynamic"}  # cairn convert refuses it
 
 
@@ -103,7 +106,8 @@ def compare(package, name: str, folder: pathlib.Path) -> bool:
         found["back"] = way_back(gguf, folder / "back", tokens, source)
     differences = {who: float(np.abs(logits - expected).max() / np.abs(expected).max())
                    for who, logits in found.items()}
-    ok = max(differences.values()) <= LIMIT
+    limits = {"llama_cpp": PEER_LIMITS.get(name, LIMIT)}
+    ok = all(differences[who] <= limits.get(who, LIMIT) for who in differences)
     print(json.dumps({"bench": "peers families", "model": name, "tokens": TOKENS, **differences,
                       "ok": ok}), flush=True)
     return ok
