@@ -5,17 +5,16 @@
 #include <fstream>
 
 #include "cairn/base/error.h"
+#include "tests/support/temporary_folder.h"
 
 namespace cairn {
 namespace {
 
 class CorpusTest : public testing::Test {
  protected:
-  CorpusTest() : root_(testing::TempDir() + "corpus_test"), team_(2, true) {
-    std::filesystem::remove_all(root_);
+  CorpusTest() : root_(temporary_.path()), team_(2, true) {
     std::filesystem::create_directories(root_ / "inner");
   }
-  ~CorpusTest() override { std::filesystem::remove_all(root_); }
 
   void put(const std::string& name, const std::string& text) {
     std::ofstream(root_ / name, std::ios::binary) << text;
@@ -34,6 +33,7 @@ class CorpusTest : public testing::Test {
     return gather_corpus(options, team_);
   }
 
+  TemporaryFolder temporary_;
   Path root_;
   ThreadTeam team_;
 };

@@ -7,6 +7,7 @@
 
 #include "cairn/base/error.h"
 #include "cairn/data/evaluation_windows.h"
+#include "tests/support/temporary_folder.h"
 
 namespace cairn {
 namespace {
@@ -15,9 +16,7 @@ namespace {
 // stream.
 class LoaderTest : public testing::Test {
  protected:
-  LoaderTest() : folder_(testing::TempDir() + "loader_test") {
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
+  LoaderTest() : folder_(temporary_.path()) {
     DatasetInfo info{.vocab_size = 5000, .tokenizer = 9, .eos_id = 0};
     int32_t next = 1;
     std::string names;
@@ -37,8 +36,8 @@ class LoaderTest : public testing::Test {
     std::ofstream(folder_ / "training.files") << names;
     write_dataset_info(info, folder_);
   }
-  ~LoaderTest() override { std::filesystem::remove_all(folder_); }
 
+  TemporaryFolder temporary_;
   Path folder_;
 };
 

@@ -5,18 +5,13 @@
 #include <fstream>
 
 #include "cairn/base/error.h"
+#include "tests/support/temporary_folder.h"
 
 namespace cairn {
 namespace {
 
 class ShardTest : public testing::Test {
  protected:
-  ShardTest() : folder_(testing::TempDir() + "shard_test") {
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  ~ShardTest() override { std::filesystem::remove_all(folder_); }
-
   Path write_small(uint64_t vocab_size = 300) {
     ShardWriter writer(vocab_size, 77);
     writer.add_document(std::vector<int32_t>{1, 2, 299});
@@ -29,7 +24,8 @@ class ShardTest : public testing::Test {
     std::ofstream(path, std::ios::binary) << bytes;
   }
 
-  Path folder_;
+  TemporaryFolder temporary_;
+  Path folder_ = temporary_.path();
 };
 
 TEST_F(ShardTest, ReadsWhatWasWritten) {

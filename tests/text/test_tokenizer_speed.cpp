@@ -2,6 +2,7 @@
 
 #include "cairn/base/error.h"
 #include "cairn/text/tokenizer_json.h"
+#include "tests/support/temporary_folder.h"
 
 namespace cairn {
 namespace {
@@ -31,7 +32,8 @@ TEST(TokenizerSpeed, LoadsTheFileThatItIsGiven) {
   ThreadTeam team(1);
   TokenizerSpec spec;
   measure_tokenizer_training(documents, {}, team, 1, spec);
-  const Path folder = Path(testing::TempDir()) / "tokenizer_speed";
+  const TemporaryFolder temporary;
+  const Path folder = temporary / "tokenizer";
   save_tokenizer(spec, folder);
   EXPECT_GT(measure_tokenizer_load(folder, 2), 0);
   EXPECT_THROW(measure_tokenizer_load(folder / "none", 1), Error);
