@@ -14,7 +14,7 @@ namespace cairn {
 namespace {
 
 constexpr double kUnknownPenalty = 10;  // below the worst token
-constexpr double kUnreached = -std::numeric_limits<double>::infinity();
+constexpr double kNoScore = -std::numeric_limits<double>::infinity();
 
 }  // namespace
 
@@ -44,10 +44,10 @@ void UnigramModel::find_best_score(const TokenizerSpec& spec) {
   for (const AddedToken& token : spec.added)
     if (static_cast<size_t>(token.id) < normal.size())
       normal[static_cast<size_t>(token.id)] = false;
-  double best = kUnreached;
+  double best = kNoScore;
   for (size_t id = 0; id < normal.size(); ++id)
     if (normal[id]) best = std::max(best, spec.scores[id]);
-  if (best != kUnreached) best_score_ = static_cast<float>(best);
+  if (best != kNoScore) best_score_ = static_cast<float>(best);
 }
 
 // The library's score of such a piece: above that of any cut of its bytes.
@@ -109,7 +109,8 @@ void UnigramModel::try_tokens(std::string_view word, size_t at, size_t char_leng
   const auto offer = [&](size_t length, int32_t id, double added) {
     const double sum = here + added;
     UnigramScratch::Step& step = scratch.steps[at + length];
-    if (step.score == kUnreached || sum > step.score) {
+    // Not by the score: hostile ones sum to an infinity.
+    if (step.length == 0 || sum > step.score) {
       // SentencePiece compares before it rounds what it keeps.
       step = {in_float_ ? static_cast<float>(sum) : sum, id, static_cast<uint32_t>(length)};
     }
@@ -135,12 +136,12 @@ void UnigramModel::encode(std::string_view word, UnigramScratch& scratch,
                  .expected = "words shorter than 2 GiB",
                  .found = std::to_string(word.size()) + " bytes"});
   }
-  scratch.steps.assign(word.size() + 1, {.score = kUnreached});
+  scratch.steps.assign(word.size() + 1, {});
   scratch.steps[0].score = in_float_ ? scratch.text_score : 0;
   for (size_t at = 0; at < word.size();) {
     const size_t length = decode_char(word.data() + at, word.data() + word.size()).length;
     // A token of broken UTF-8 may end inside a character; nothing starts there.
-    if (scratch.steps[at].score != kUnreached) try_tokens(word, at, length, scratch);
+    if (at == 0 || scratch.steps[at].length > 0) try_tokens(word, at, length, scratch);
     at += length;
   }
   scratch.text_score = scratch.steps.back().score;

@@ -18,9 +18,9 @@ namespace cairn {
 // Working memory: one a thread.
 struct UnigramScratch {
   struct Step {
-    double score = 0;  // of the best cut that ends here
-    int32_t id = 0;    // of its last token; -1: an unknown character
-    uint32_t length = 0;
+    double score = 0;     // of the best cut that ends here
+    int32_t id = 0;       // of its last token; -1: an unknown character
+    uint32_t length = 0;  // 0: no cut ends here
   };
   std::vector<Step> steps;  // by byte, one more than the word has
   std::vector<UnigramScratch::Step> path;

@@ -73,6 +73,14 @@ TEST(SentencePiece, ControlPiecesAreLettersUnlessAskedFor) {
   EXPECT_EQ(tokenizer.encode("</s>", {.parse_special = true}), std::vector{tokenizer.eos_id()});
 }
 
+TEST(SentencePiece, ScoresThatSumBeyondFloatsStillCutATextToItsEnd) {
+  TokenizerSpec spec = parse_sentencepiece(model_bytes("unigram"), "unigram");
+  for (double& score : spec.scores) score = -3e38;
+  const Tokenizer tokenizer(spec);
+  const std::string text = "the end of a text of some words";
+  EXPECT_EQ(tokenizer.decode(tokenizer.encode(text), true), text);
+}
+
 TEST(SentencePiece, WhatIsWrittenReadsBackTheSame) {
   for (const std::string& name : kNames) {
     const TokenizerSpec spec = parse_sentencepiece(model_bytes(name), name);
