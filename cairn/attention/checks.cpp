@@ -6,18 +6,16 @@
 #include "cairn/tensor/shape.h"
 
 namespace cairn {
-namespace {
+namespace {}  // namespace
 
-[[noreturn]] void refuse(std::string_view doing, std::string_view subject, std::string expected,
-                         std::string found) {
+void refuse(std::string_view doing, std::string_view subject, std::string expected,
+            std::string found) {
   throw Error({.kind = ErrorKind::usage,
                .doing = std::string(doing),
                .subject = std::string(subject),
                .expected = std::move(expected),
                .found = std::move(found)});
 }
-
-}  // namespace
 
 void check_geometry(std::string_view doing, const AttentionGeometry& g) {
   const auto in_range = [](size_t dim) { return dim >= 1 && dim <= 256; };

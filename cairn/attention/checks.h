@@ -3,11 +3,16 @@
 // unless something is wrong.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include "cairn/attention/mechanism.h"
 
 namespace cairn {
+
+// Throws Error (usage).
+[[noreturn]] void refuse(std::string_view doing, std::string_view subject, std::string expected,
+                         std::string found);
 
 // Head sizes from 1 to 256, heads a positive multiple of kv_heads, a finite scale that is not
 // negative.

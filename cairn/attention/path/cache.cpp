@@ -6,7 +6,6 @@
 
 #include "cairn/attention/checks.h"
 #include "cairn/attention/path/cache_parts.h"
-#include "cairn/base/error.h"
 #include "cairn/tensor/shape.h"
 
 namespace cairn {
@@ -14,15 +13,6 @@ namespace {
 
 constexpr std::string_view kAppending = "appending to an attention cache";
 constexpr size_t kManyFrom = 8;  // new tokens; below, transforming whole tiles does not pay
-
-[[noreturn]] void refuse(std::string_view doing, std::string subject, std::string expected,
-                         std::string found) {
-  throw Error({.kind = ErrorKind::usage,
-               .doing = std::string(doing),
-               .subject = std::move(subject),
-               .expected = std::move(expected),
-               .found = std::move(found)});
-}
 
 AnyView2 rows_of(AlignedBuffer& buffer, DType dtype, size_t first, size_t count, size_t dim) {
   return {buffer.data() + first * dim * dtype_size(dtype), dtype, count, dim, dim};

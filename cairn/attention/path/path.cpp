@@ -3,21 +3,11 @@
 #include <cmath>
 
 #include "cairn/attention/checks.h"
-#include "cairn/base/error.h"
 #include "cairn/kernels/dispatch.h"
 #include "cairn/tensor/shape.h"
 
 namespace cairn {
 namespace {
-
-[[noreturn]] void refuse(std::string_view doing, std::string subject, std::string expected,
-                         std::string found) {
-  throw Error({.kind = ErrorKind::usage,
-               .doing = std::string(doing),
-               .subject = std::move(subject),
-               .expected = std::move(expected),
-               .found = std::move(found)});
-}
 
 const AttentionGeometry& checked(const AttentionGeometry& g, const PathOptions& options) {
   constexpr std::string_view kDoing = "making PaTH attention";

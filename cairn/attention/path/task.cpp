@@ -5,21 +5,11 @@
 #include "cairn/attention/checks.h"
 #include "cairn/attention/path/elements.h"
 #include "cairn/attention/triangle.h"
-#include "cairn/base/error.h"
 #include "cairn/kernels/dispatch.h"
 #include "cairn/tensor/shape.h"
 
 namespace cairn {
 namespace {
-
-[[noreturn]] void refuse(std::string_view doing, std::string subject, std::string expected,
-                         std::string found) {
-  throw Error({.kind = ErrorKind::usage,
-               .doing = std::string(doing),
-               .subject = std::move(subject),
-               .expected = std::move(expected),
-               .found = std::move(found)});
-}
 
 void check_sizes(std::string_view doing, const PathInputs& in) {
   check_geometry(doing, {.heads = in.q.heads,

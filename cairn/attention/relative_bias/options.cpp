@@ -1,22 +1,13 @@
 #include "cairn/attention/relative_bias/options.h"
 
+#include "cairn/attention/checks.h"
 #include "cairn/attention/softmax/options.h"
-#include "cairn/base/error.h"
 
 namespace cairn {
 namespace {
 
 constexpr size_t kMostBuckets = 1024;
 constexpr size_t kFurthest = size_t{1} << 20;
-
-[[noreturn]] void refuse(std::string_view doing, std::string subject, std::string expected,
-                         std::string found) {
-  throw Error({.kind = ErrorKind::usage,
-               .doing = std::string(doing),
-               .subject = std::move(subject),
-               .expected = std::move(expected),
-               .found = std::move(found)});
-}
 
 void check_together(std::string_view doing, const RelativeBiasOptions& parsed) {
   const bool both = parsed.mask == AttentionMask::bidirectional;

@@ -9,7 +9,6 @@
 #include "cairn/attention/softmax/decode.h"
 #include "cairn/attention/softmax/forward.h"
 #include "cairn/attention/softmax/prune.h"
-#include "cairn/base/error.h"
 
 namespace cairn {
 namespace {
@@ -33,15 +32,6 @@ AnyView3 cache_view(AlignedBuffer& buffer, DType dtype, size_t capacity, size_t 
 AnyView3 first_tokens(AnyView3 view, size_t tokens) {
   view.tokens = tokens;
   return view;
-}
-
-[[noreturn]] void refuse(std::string_view doing, std::string subject, std::string expected,
-                         std::string found) {
-  throw Error({.kind = ErrorKind::usage,
-               .doing = std::string(doing),
-               .subject = std::move(subject),
-               .expected = std::move(expected),
-               .found = std::move(found)});
 }
 
 void write_row(const float* from, const AnyView2& to) {

@@ -5,21 +5,11 @@
 #include <cmath>
 
 #include "cairn/attention/checks.h"
-#include "cairn/base/error.h"
 
 namespace cairn {
 namespace {
 
 constexpr size_t kMostTokens = size_t{1} << 24;
-
-[[noreturn]] void refuse(std::string_view doing, std::string subject, std::string expected,
-                         std::string found) {
-  throw Error({.kind = ErrorKind::usage,
-               .doing = std::string(doing),
-               .subject = std::move(subject),
-               .expected = std::move(expected),
-               .found = std::move(found)});
-}
 
 std::string listed(const std::vector<std::string>& words, const char* quote) {
   std::string list;

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "cairn/attention/checks.h"
+#include "cairn/attention/reference_math.h"
 #include "cairn/attention/softmax/core.h"
 #include "cairn/base/error.h"
 
@@ -36,16 +37,6 @@ void rotate(Reference& in, const SoftmaxCore& core, const TokenLayout& layout, d
   const AttentionGeometry& g = core.geometry;
   rotate(in.q, g.heads, g.head_dim, *core.rotary, layout.positions, direction);
   rotate(in.k, g.kv_heads, g.head_dim, *core.rotary, layout.positions, direction);
-}
-
-double dot(const double* a, const double* b, size_t n) {
-  double sum = 0;
-  for (size_t i = 0; i < n; ++i) sum += a[i] * b[i];
-  return sum;
-}
-
-void add_scaled(double factor, const double* from, size_t n, double* to) {
-  for (size_t i = 0; i < n; ++i) to[i] += factor * from[i];
 }
 
 // One query head of one token against the keys of its sequence.

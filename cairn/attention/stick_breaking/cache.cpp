@@ -10,7 +10,6 @@
 #include "cairn/attention/stick_breaking/rows.h"
 #include "cairn/attention/stick_breaking/steps.h"
 #include "cairn/attention/stick_breaking/stick_breaking.h"
-#include "cairn/base/error.h"
 #include "cairn/base/memory.h"
 #include "cairn/tensor/shape.h"
 
@@ -21,15 +20,6 @@ constexpr size_t kBlockwiseFrom = 8;    // new tokens; below, packing all keys d
 constexpr size_t kRange = kStickRange;  // keys of one unit of a decode step
 constexpr size_t kFirstChunk = 64;      // the newest keys often take it all
 constexpr std::string_view kAppending = "appending to an attention cache";
-
-[[noreturn]] void refuse(std::string_view doing, std::string subject, std::string expected,
-                         std::string found) {
-  throw Error({.kind = ErrorKind::usage,
-               .doing = std::string(doing),
-               .subject = std::move(subject),
-               .expected = std::move(expected),
-               .found = std::move(found)});
-}
 
 // What a decode step works with.
 struct StepSpace {

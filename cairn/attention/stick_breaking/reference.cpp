@@ -4,19 +4,10 @@
 #include <cmath>
 
 #include "cairn/attention/checks.h"
+#include "cairn/attention/reference_math.h"
 
 namespace cairn {
 namespace {
-
-double dot(const double* a, const double* b, size_t n) {
-  double sum = 0;
-  for (size_t i = 0; i < n; ++i) sum += a[i] * b[i];
-  return sum;
-}
-
-void add_scaled(double factor, const double* from, size_t n, double* to) {
-  for (size_t i = 0; i < n; ++i) to[i] += factor * from[i];
-}
 
 // One query head of one token and its walk over the keys of its sequence, oldest first in memory.
 struct Row {
