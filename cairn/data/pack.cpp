@@ -5,7 +5,7 @@
 
 #include "cairn/base/error.h"
 #include "cairn/base/progress.h"
-#include "cairn/data/dataset.h"
+#include "cairn/data/split_writer.h"
 #include "cairn/text/tokenizer_json.h"
 
 namespace cairn {
@@ -46,26 +46,20 @@ struct SplitPacker {
   std::vector<EncodeScratch> scratches;  // a thread
 
   SplitInfo pack(const std::vector<CorpusFile>& files, Split split) {
-    SplitInfo info;
-    ShardWriter writer(tokenizer.vocab_size(), tokenizer.fingerprint());
-    std::string names;
+    SplitWriter writer(tokenizer.vocab_size(), tokenizer.fingerprint(), split, folder,
+                       options.shard_tokens);
     for (size_t begin = 0, end = 0; begin < files.size(); begin = end) {
       end = group_end(files, begin);
       const std::vector<CorpusFile> group(files.begin() + static_cast<std::ptrdiff_t>(begin),
                                           files.begin() + static_cast<std::ptrdiff_t>(end));
-      for (const auto& document : encode(group)) {
-        writer.add_document(document);
-        info.tokens += document.size();
-        if (writer.tokens() >= options.shard_tokens) write(writer, split, info);
+      const std::vector<std::vector<int32_t>> documents = encode(group);
+      for (size_t i = 0; i < group.size(); ++i) {
+        writer.add(documents[i], group[i].bytes, group[i].path.string());
+        writer.cut();
       }
-      for (const CorpusFile& file : group) names += one_line(file.path.string()) + "\n";
-      info.documents += group.size();
-      info.bytes += total_bytes(group);
       progress.advance(total_bytes(group));
     }
-    if (writer.tokens() > 0) write(writer, split, info);
-    write_file_atomically(folder / (std::string(split_name(split)) + ".files"), names);
-    return info;
+    return writer.finish();
   }
 
   // At least one document from `begin` on.
@@ -101,17 +95,6 @@ struct SplitPacker {
     }
     for (std::vector<int32_t>& document : tokens) document.push_back(tokenizer.eos_id());
     return tokens;
-  }
-
-  void write(ShardWriter& writer, Split split, SplitInfo& info) const {
-    info.shards.push_back(fmt::format("{}-{:05}.tokens", split_name(split), info.shards.size()));
-    writer.write(folder / info.shards.back());
-  }
-
-  // File names may hold anything but '/'; the list has one line each.
-  static std::string one_line(std::string name) {
-    std::replace(name.begin(), name.end(), '\n', '?');
-    return name;
   }
 };
 

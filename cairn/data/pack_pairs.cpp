@@ -7,6 +7,7 @@
 #include "cairn/base/error.h"
 #include "cairn/base/hash.h"
 #include "cairn/data/pairs.h"
+#include "cairn/data/split_writer.h"
 #include "cairn/io/json.h"
 #include "cairn/text/tokenizer_json.h"
 
@@ -43,52 +44,18 @@ bool is_held_out(const Pair& pair, double fraction) {
   return static_cast<double>(hasher.digest() >> 11) * 0x1p-53 < fraction;
 }
 
-// One split on its way to shards.
-class SplitWriter {
- public:
-  SplitWriter(const Tokenizer& tokenizer, const Path& folder, Split split, uint64_t shard_tokens)
-      : tokenizer_(tokenizer),
-        folder_(folder),
-        split_(split),
-        shard_tokens_(shard_tokens),
-        writer_(tokenizer.vocab_size(), tokenizer.fingerprint()) {}
-
-  void add(const Pair& pair, const std::string& origin) {
-    for (const std::string* text : {&pair.source, &pair.target}) {
-      std::vector<int32_t> tokens = tokenizer_.encode(*text);
-      tokens.push_back(tokenizer_.eos_id());
-      writer_.add_document(tokens);
-      info_.tokens += tokens.size();
-      info_.bytes += text->size();
-      ++info_.documents;
-      names_ += origin + "\n";
-    }
-    if (writer_.tokens() >= shard_tokens_) write();
+void add_pair(const Pair& pair, const Tokenizer& tokenizer, const std::string& origin,
+              SplitWriter& split) {
+  for (const std::string* text : {&pair.source, &pair.target}) {
+    std::vector<int32_t> tokens = tokenizer.encode(*text);
+    tokens.push_back(tokenizer.eos_id());
+    split.add(tokens, text->size(), origin);
   }
+  split.cut();  // a shard holds whole pairs
+}
 
-  SplitInfo finish() {
-    if (writer_.tokens() > 0) write();
-    write_file_atomically(folder_ / (std::string(split_name(split_)) + ".files"), names_);
-    return info_;
-  }
-
- private:
-  void write() {
-    info_.shards.push_back(fmt::format("{}-{:05}.tokens", split_name(split_), info_.shards.size()));
-    writer_.write(folder_ / info_.shards.back());
-  }
-
-  const Tokenizer& tokenizer_;
-  const Path& folder_;
-  Split split_;
-  uint64_t shard_tokens_;
-  ShardWriter writer_;
-  SplitInfo info_;
-  std::string names_;
-};
-
-void pack_file(const Path& file, double held_out_fraction, SplitWriter& training,
-               SplitWriter& held_out) {
+void pack_file(const Path& file, const Tokenizer& tokenizer, double held_out_fraction,
+               SplitWriter& training, SplitWriter& held_out) {
   const std::string text = read_file(file);
   const bool tabs = file.extension() == ".tsv";
   size_t number = 0;
@@ -99,10 +66,9 @@ void pack_file(const Path& file, double held_out_fraction, SplitWriter& training
     ++number;
     if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
     if (line.empty()) continue;
-    std::string origin = fmt::format("{}:{}", file.string(), number);
-    std::replace(origin.begin(), origin.end(), '\n', '?');
+    const std::string origin = fmt::format("{}:{}", file.string(), number);
     const Pair pair = tabs ? parse_tsv(line, origin) : parse_json_line(line, origin);
-    (is_held_out(pair, held_out_fraction) ? held_out : training).add(pair, origin);
+    add_pair(pair, tokenizer, origin, is_held_out(pair, held_out_fraction) ? held_out : training);
   }
 }
 
@@ -117,14 +83,16 @@ DatasetInfo pack_pairs(const PairPackOptions& options, const Tokenizer& tokenize
                  .hint = "tokenizer_config.json names it as eos_token"});
   refuse_existing_dataset(folder);
   make_folders(folder);
-  SplitWriter training(tokenizer, folder, Split::training, options.shard_tokens);
-  SplitWriter held_out(tokenizer, folder, Split::held_out, options.shard_tokens);
-  for (const Path& file : options.files)
-    pack_file(file, options.held_out_fraction, training, held_out);
   DatasetInfo info{.vocab_size = tokenizer.vocab_size(),
                    .tokenizer = tokenizer.fingerprint(),
                    .eos_id = tokenizer.eos_id(),
                    .pairs = true};
+  SplitWriter training(info.vocab_size, info.tokenizer, Split::training, folder,
+                       options.shard_tokens);
+  SplitWriter held_out(info.vocab_size, info.tokenizer, Split::held_out, folder,
+                       options.shard_tokens);
+  for (const Path& file : options.files)
+    pack_file(file, tokenizer, options.held_out_fraction, training, held_out);
   info.training = training.finish();
   info.held_out = held_out.finish();
   if (info.training.documents == 0)

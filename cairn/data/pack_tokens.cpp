@@ -6,7 +6,7 @@
 
 #include "cairn/base/error.h"
 #include "cairn/base/progress.h"
-#include "cairn/data/dataset.h"
+#include "cairn/data/split_writer.h"
 #include "cairn/data/token_file.h"
 #include "cairn/text/tokenizer_json.h"
 
@@ -27,60 +27,14 @@ std::vector<uint32_t> bytes_of_tokens(const Tokenizer* tokenizer) {
   return counts;
 }
 
-// Writes one split: documents go in, shards come out.
-class SplitWriter {
- public:
-  SplitWriter(const DatasetInfo& info, Split split, const Path& folder,
-              const TokenPackOptions& options, std::span<const uint32_t> byte_counts)
-      : split_(split),
-        folder_(folder),
-        options_(options),
-        byte_counts_(byte_counts),
-        writer_(info.vocab_size, info.tokenizer) {}
-
-  // `file` is where the document lies, for the list of files.
-  void add(std::span<const int32_t> document, const Path& file) {
-    if (document.empty()) return;
-    writer_.add_document(document);
-    info_.tokens += document.size();
-    ++info_.documents;
-    for (const int32_t token : document)
-      if (static_cast<size_t>(token) < byte_counts_.size())
-        info_.bytes += byte_counts_[static_cast<size_t>(token)];
-    std::string name = file.string();
-    std::replace(name.begin(), name.end(), '\n', '?');
-    names_ += name + "\n";
-    if (writer_.tokens() >= options_.shard_tokens) flush();
-  }
-
-  SplitInfo finish() {
-    if (writer_.tokens() > 0) flush();
-    write_file_atomically(folder_ / (std::string(split_name(split_)) + ".files"), names_);
-    return info_;
-  }
-
- private:
-  void flush() {
-    info_.shards.push_back(fmt::format("{}-{:05}.tokens", split_name(split_), info_.shards.size()));
-    writer_.write(folder_ / info_.shards.back());
-  }
-
-  Split split_;
-  const Path& folder_;
-  const TokenPackOptions& options_;
-  std::span<const uint32_t> byte_counts_;
-  ShardWriter writer_;
-  SplitInfo info_;
-  std::string names_;
-};
-
 // Cuts token files into documents and hands them to the two splits.
 class TokenPacker {
  public:
-  TokenPacker(const TokenPackOptions& options, int32_t eos, SplitWriter& training,
-              SplitWriter& held_out, ProgressCount& progress)
+  TokenPacker(const TokenPackOptions& options, int32_t eos, std::span<const uint32_t> byte_counts,
+              SplitWriter& training, SplitWriter& held_out, ProgressCount& progress)
       : options_(options),
         eos_(eos),
+        byte_counts_(byte_counts),
         training_(training),
         held_out_(held_out),
         progress_(progress) {}
@@ -116,9 +70,20 @@ class TokenPacker {
     end_document(file);
   }
 
+  uint64_t document_bytes() const {
+    uint64_t bytes = 0;
+    for (const int32_t token : document_)
+      if (static_cast<size_t>(token) < byte_counts_.size())
+        bytes += byte_counts_[static_cast<size_t>(token)];
+    return bytes;
+  }
+
   void end_document(const TokenFile& file) {
+    if (document_.empty()) return;
     try {
-      (packed_ < cut_ ? training_ : held_out_).add(document_, file.path());
+      SplitWriter& split = packed_ < cut_ ? training_ : held_out_;
+      split.add(document_, document_bytes(), file.path().string());
+      split.cut();
     } catch (const Error& error) {
       Problem problem = error.problem();
       problem.subject = file.path().string();
@@ -132,6 +97,7 @@ class TokenPacker {
 
   const TokenPackOptions& options_;
   const int32_t eos_;
+  std::span<const uint32_t> byte_counts_;
   SplitWriter& training_;
   SplitWriter& held_out_;
   ProgressCount& progress_;
@@ -180,15 +146,20 @@ DatasetInfo pack_token_files(const TokenPackOptions& options, const Path& folder
             .eos_id = options.tokenizer->eos_id()};
   make_folders(folder);
   const std::vector<uint32_t> bytes = bytes_of_tokens(options.tokenizer);
-  SplitWriter training(info, Split::training, folder, options, bytes);
-  SplitWriter held_out(info, Split::held_out, folder, options, bytes);
+  SplitWriter training(info.vocab_size, info.tokenizer, Split::training, folder,
+                       options.shard_tokens);
+  SplitWriter held_out(info.vocab_size, info.tokenizer, Split::held_out, folder,
+                       options.shard_tokens);
   ProgressCount progress(
       "packing", tokens + held_out_tokens, "tokens",
       options.show_progress ? ProgressLine::Style::automatic : ProgressLine::Style::quiet);
   const double share = held_out_files.empty() ? options.held_out_fraction : 0;
   const auto cut = static_cast<uint64_t>(std::ceil(static_cast<double>(tokens) * (1 - share)));
-  TokenPacker(options, info.eos_id, training, held_out, progress).pack(files, cut);
-  TokenPacker(options, info.eos_id, training, held_out, progress).pack(held_out_files, 0);
+  const auto pack = [&](const auto& some, uint64_t from) {
+    TokenPacker(options, info.eos_id, bytes, training, held_out, progress).pack(some, from);
+  };
+  pack(files, cut);
+  pack(held_out_files, 0);
   info.training = training.finish();
   info.held_out = held_out.finish();
   progress.finish();
