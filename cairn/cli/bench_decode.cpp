@@ -78,11 +78,7 @@ EngineOptions engine_options(const Options& options) {
   else if (options.walkers == "one")
     how.walkers = Walkers::one;
   else
-    throw Error({.kind = ErrorKind::usage,
-                 .doing = "choosing who walks the decode program",
-                 .subject = "--walkers",
-                 .expected = "automatic, team or one",
-                 .found = in_quotes(options.walkers)});
+    refuse_argument("cairn bench decode", "--walkers", "automatic, team or one", options.walkers);
   return how;
 }
 

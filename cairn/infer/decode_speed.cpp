@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cairn/base/error.h"
+#include "cairn/base/median.h"
 #include "cairn/base/random.h"
 #include "cairn/base/suggest.h"
 #include "cairn/kernels/blocks.h"
@@ -161,8 +162,7 @@ double DecodeSpeed::barrier_share(size_t depth, size_t tokens) {
   }
   engine_.time_barriers(false);
   session_.truncate(depth);
-  std::nth_element(shares.begin(), shares.begin() + static_cast<int64_t>(tokens / 2), shares.end());
-  return shares[tokens / 2];
+  return median_of(shares);
 }
 
 double DecodeSpeed::prefill(size_t tokens) {
