@@ -21,7 +21,6 @@
 #include "cairn/attention/path/elements.h"
 #include "cairn/attention/path/forward.h"
 #include "cairn/attention/softmax/forward.h"
-#include "cairn/attention/triangle.h"
 
 namespace cairn {
 namespace {

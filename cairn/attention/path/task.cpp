@@ -4,7 +4,7 @@
 
 #include "cairn/attention/checks.h"
 #include "cairn/attention/path/elements.h"
-#include "cairn/attention/triangle.h"
+#include "cairn/attention/tile_pair.h"
 #include "cairn/kernels/dispatch.h"
 #include "cairn/tensor/shape.h"
 
@@ -116,30 +116,21 @@ PairScratch take_pair_scratch(Arena& arena, const TileKernel& kernel) {
 
 void gather_weighted(const PathTask& task, const PairMask& pair, const void* values,
                      const Gathering& to, const PairScratch& s) {
-  const size_t width = task.value_width;
+  const TilePair tiles{.queries = pair.queries,
+                       .columns = align_up(pair.queries, kWidth),
+                       .keys = pair.keys,
+                       .diagonal = pair.diagonal};
   if (pair.bias != nullptr) add_bias(s.scores, pair.keys, pair.bias->key, pair.bias->query);
   const bool grown = task.steps->softmax({.scores = s.scores,
-                                          .keys = pair.keys,
-                                          .columns = align_up(pair.queries, kWidth),
+                                          .keys = tiles.keys,
+                                          .columns = tiles.columns,
                                           .factor = task.factor(),
                                           .mask = pair.mask,
                                           .state = to.state,
                                           .rescale = s.rescale,
                                           .weights = s.weights});
-  if (grown && !to.fresh) scale_rows(s.rescale, pair.queries, width, to.out);
-  product_by_query(*task.kernel,
-                   {.rows = pair.queries,
-                    .columns = width,
-                    .depth = task.kernel->depth(pair.keys),
-                    .a = s.weights,
-                    .a_row = 1,
-                    .a_depth = kTile,
-                    .b = values,
-                    .b_depth = width,
-                    .c = to.out,
-                    .c_row = width,
-                    .accumulate = !to.fresh},
-                   pair.diagonal);
+  if (grown && !to.fresh) scale_rows(s.rescale, pair.queries, task.value_width, to.out);
+  multiply_values(*task.kernel, tiles, task.value_dim, s.weights, values, !to.fresh, to.out);
 }
 
 void gather_scores(const PathTask& task, const PathKeys& keys, PathQueries& queries,

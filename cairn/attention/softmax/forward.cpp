@@ -6,7 +6,7 @@
 #include <limits>
 #include <utility>
 
-#include "cairn/attention/triangle.h"
+#include "cairn/attention/tile_pair.h"
 
 namespace cairn {
 namespace {
@@ -98,6 +98,7 @@ class Forward {
   }
   const Tile& tile_of(const Queries& queries) const { return task_.query_tile[queries.tile]; }
   void begin(size_t head, Queries& queries, const Scratch& s) const;
+  TilePair pair_of(size_t head, size_t key_tile, const Queries& queries) const;
   void visit(size_t slot, size_t head, size_t key_tile, const Queries& queries,
              const Scratch& s) const;
   void finish(size_t head, const Queries& queries) const;
@@ -139,62 +140,50 @@ void Forward::begin(size_t head, Queries& queries, const Scratch& s) const {
   }
 }
 
+TilePair Forward::pair_of(size_t head, size_t key_tile, const Queries& queries) const {
+  const size_t key0 = key_tile * kTile;
+  TilePair pair;
+  pair.head = head;
+  pair.query_tile = queries.tile;
+  pair.key_tile = key_tile;
+  pair.queries = tile_of(queries).tokens;
+  pair.columns = align_up(pair.queries, kWidth);
+  pair.keys = keys_in_sight(tile_of(queries), key0);
+  pair.diagonal = task_.plan.causal && key0 == first_slot(queries);
+  return pair;
+}
+
 void Forward::visit(size_t slot, size_t head, size_t key_tile, const Queries& queries,
                     const Scratch& s) const {
-  const size_t tokens = tile_of(queries).tokens, key0 = key_tile * kTile;
-  const size_t first_query = first_slot(queries), keys = keys_in_sight(tile_of(queries), key0);
-  const size_t columns = align_up(tokens, kWidth), width = padded_width(g_.value_dim);
-  const bool masked = needs_mask(queries.first_key, queries.last_key, tokens, key0, keys);
-  const bool diagonal = task_.plan.causal && key0 == first_query;
-  const size_t at = packed_.index(slot, key_tile);
+  const TilePair pair = pair_of(head, key_tile, queries);
+  const size_t key0 = key_tile * kTile, at = packed_.index(slot, key_tile);
   if (task_.bias != nullptr)
     task_.bias->fill({.head = head,
                       .query = static_cast<size_t>(tile_of(queries).token),
-                      .queries = tokens,
-                      .query_slot = first_query,
+                      .queries = pair.queries,
+                      .query_slot = first_slot(queries),
                       .key_tile = task_.plan.key_tile[key_tile],
                       .key_slot = key0,
-                      .keys = keys,
-                      .columns = columns},
+                      .keys = pair.keys,
+                      .columns = pair.columns},
                      task_.scale, s.scores);
-
-  product_of_scores(kernel_,
-                    {.rows = keys,
-                     .columns = columns,
-                     .depth = kernel_.depth(g_.head_dim),
-                     .a = packed_.keys + at * key_words_,
-                     .a_row = kernel_.row_words(g_.head_dim),
-                     .a_depth = 1,
-                     .b = queries.packed,
-                     .b_depth = kTile,
-                     .c = s.scores,
-                     .c_row = kTile,
-                     .accumulate = task_.bias != nullptr},
-                    diagonal);
+  multiply_scores(kernel_, pair, g_.head_dim, packed_.keys + at * key_words_, queries.packed,
+                  task_.bias != nullptr, s.scores);
+  const bool masked =
+      needs_mask(queries.first_key, queries.last_key, pair.queries, key0, pair.keys);
   const bool grown = steps_.softmax(
       {.scores = s.scores,
-       .keys = keys,
-       .columns = columns,
+       .keys = pair.keys,
+       .columns = pair.columns,
        .factor = task_.scale * kLog2E,
        .mask = {queries.first_key, queries.last_key, static_cast<int32_t>(key0), masked},
        .state = queries.state,
        .rescale = s.rescale,
        .weights = s.weights});
   const bool first = key_tile == queries.first_key_tile;  // nothing gathered yet
-  if (grown && !first) scale_rows(s.rescale, tokens, width, queries.out);
-  product_by_query(kernel_,
-                   {.rows = tokens,
-                    .columns = width,
-                    .depth = kernel_.depth(keys),
-                    .a = s.weights,
-                    .a_row = 1,
-                    .a_depth = kTile,
-                    .b = packed_.values + at * value_words_,
-                    .b_depth = width,
-                    .c = queries.out,
-                    .c_row = width,
-                    .accumulate = !first},
-                   diagonal);
+  if (grown && !first) scale_rows(s.rescale, pair.queries, padded_width(g_.value_dim), queries.out);
+  multiply_values(kernel_, pair, g_.value_dim, s.weights, packed_.values + at * value_words_,
+                  !first, queries.out);
 }
 
 void Forward::finish(size_t head, const Queries& queries) const {

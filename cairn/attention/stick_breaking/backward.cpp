@@ -11,24 +11,10 @@
 
 #include "cairn/attention/stick_breaking/rows.h"
 #include "cairn/attention/stick_breaking/steps.h"
-#include "cairn/attention/triangle.h"
+#include "cairn/attention/tile_gradients.h"
 
 namespace cairn {
 namespace {
-
-// Of one sequence, for a batch of key heads: packed keys and values, and the gradients being
-// summed.
-struct Batch {
-  uint32_t* keys = nullptr;         // rows form, [head][tile]
-  uint32_t* paired_keys = nullptr;  // the same array in f32
-  uint32_t* values = nullptr;       // rows form
-  float* dq = nullptr;              // [head * group][tile][kTile][width]
-  float* dk = nullptr;              // [head][tile][kTile][width]
-  float* dv = nullptr;
-  size_t tiles = 0;
-
-  size_t index(size_t slot, size_t tile) const { return slot * tiles + tile; }
-};
 
 // Per row of every query head, [heads][tokens], while its tiles of keys pass.
 struct Carry {
@@ -39,16 +25,9 @@ struct Carry {
 // One thread's scratch: a tile of queries and what is computed against a tile of keys.
 struct Scratch {
   float* load = nullptr;
-  float* values = nullptr;           // a second tile to load into
-  uint32_t* query = nullptr;         // columns form
-  uint32_t* paired_query = nullptr;  // paired form
-  uint32_t* dout = nullptr;          // columns form
-  uint32_t* paired_dout = nullptr;
-  float* scores = nullptr;    // [kTile keys][kTile queries]
-  float* dweights = nullptr;  // the same
-  uint32_t* weights_by_key = nullptr;
-  uint32_t* dz_by_key = nullptr;
-  uint32_t* dz_by_query = nullptr;
+  float* values = nullptr;  // a second tile to load into
+  GradientQueries queries;
+  GradientPair pair;
   float* sticks = nullptr;    // [stride][kTile] as they enter the tiles of a group
   float* consumed = nullptr;  // [kTile]
   float* product = nullptr;   // [kTile]
@@ -57,40 +36,13 @@ struct Scratch {
   float* dlogit = nullptr;    // [kTile]
 };
 
-Batch take_batch(Arena& arena, const AttentionGeometry& g, const TileKernel& kernel, size_t tiles,
-                 size_t heads) {
-  Batch b;
-  const size_t all = heads * tiles, group = g.heads / g.kv_heads;
-  b.keys = arena.take<uint32_t>(all * kernel.rows_words(g.head_dim));
-  b.paired_keys =
-      kernel.pair == 1 ? b.keys : arena.take<uint32_t>(all * kernel.paired_words(g.head_dim));
-  b.values = arena.take<uint32_t>(all * kernel.rows_words(g.value_dim));
-  b.dq = arena.take<float>(all * group * kTile * padded_width(g.head_dim));
-  b.dk = arena.take<float>(all * kTile * padded_width(g.head_dim));
-  b.dv = arena.take<float>(all * kTile * padded_width(g.value_dim));
-  b.tiles = tiles;
-  return b;
-}
-
 Scratch take_scratch(Arena& arena, const AttentionGeometry& g, const TileKernel& kernel,
                      size_t stride) {
   Scratch s;
   s.load = arena.take<float>(kTile * padded_width(std::max(g.head_dim, g.value_dim)));
   s.values = arena.take<float>(kTile * padded_width(g.value_dim));
-  s.query = arena.take<uint32_t>(kernel.columns_words(g.head_dim));
-  s.paired_query = arena.take<uint32_t>(kernel.paired_words(g.head_dim));
-  s.dout = arena.take<uint32_t>(kernel.columns_words(g.value_dim));
-  s.paired_dout = arena.take<uint32_t>(kernel.paired_words(g.value_dim));
-  s.scores = arena.take<float>(kTile * kTile);
-  s.dweights = arena.take<float>(kTile * kTile);
-  if (kernel.pair == 1) {
-    s.weights_by_key = reinterpret_cast<uint32_t*>(s.scores);
-    s.dz_by_key = s.dz_by_query = reinterpret_cast<uint32_t*>(s.dweights);
-  } else {
-    s.weights_by_key = arena.take<uint32_t>(kTile * kTile / 2);
-    s.dz_by_key = arena.take<uint32_t>(kTile * kTile / 2);
-    s.dz_by_query = arena.take<uint32_t>(kTile * kTile / 2);
-  }
+  s.queries = take_gradient_queries(arena, g, kernel);
+  s.pair = take_gradient_pair(arena, kernel);
   s.sticks = arena.take<float>(stride * kTile);
   s.consumed = arena.take<float>(kTile);
   s.product = arena.take<float>(kTile);
@@ -118,21 +70,10 @@ struct Sequence {
   size_t block, blocks;  // tiles of a block, a multiple of the stride; blocks
 };
 
-// A tile of queries of one head against a tile of keys, no later than it.
-struct TilePair {
-  size_t head = 0;  // of queries
-  size_t query_tile = 0, key_tile = 0;
-  size_t rows = 0;     // queries
-  size_t columns = 0;  // the same, padded
-  size_t keys = 0;     // that any query can see, made even
-  size_t at = 0;       // of the packed keys
-  bool diagonal = false;
-};
-
 class Backward {
  public:
   Backward(const StickBackwardTask& task, const Sequence& sequence, const TileKernel& kernel,
-           const Batch& batch, const Carry& carry)
+           const TileGradients& batch, const Carry& carry)
       : task_(task),
         g_(task.attention.geometry),
         sequence_(sequence),
@@ -141,8 +82,6 @@ class Backward {
         batch_(batch),
         carry_(carry),
         group_(g_.heads / g_.kv_heads),
-        width_(padded_width(g_.head_dim)),
-        value_width_(padded_width(g_.value_dim)),
         row_end_{task.attention, task.inputs.v, task.inputs.vectors} {}
 
   // Packs tile `t` of key head `head` as head `slot` of the batch and clears its gradients.
@@ -154,52 +93,30 @@ class Backward {
 
  private:
   void load_queries(size_t query_head, size_t t, const Scratch& s) const;
-  TilePair pair_of(size_t slot, size_t head, size_t query_tile, size_t key_tile) const;
+  TilePair pair_of(size_t head, size_t query_tile, size_t key_tile) const;
   GateRule gate(const TilePair& p) const;
-  void logits(const TilePair& p, const Scratch& s) const;
   // The sticks of a group of tiles of keys, from the one kept to that of tile `first`.
   void restore_sticks(size_t slot, size_t head, size_t query_tile, size_t group, size_t first,
                       const Scratch& s) const;
   // Weights and logit gradients of a pair of tiles.
-  void recompute(const TilePair& p, const Scratch& s) const;
+  void recompute(size_t slot, const TilePair& p, const Scratch& s) const;
   void carry_on(const TilePair& p, const Scratch& s) const;
-  // What they add to dv, dk and dq.
-  void gather(size_t slot, size_t query, const TilePair& p, const Scratch& s) const;
-  float* dq_tile(size_t query, size_t t) const {
-    return batch_.dq + batch_.index(query, t) * kTile * width_;
-  }
-  float* dk_tile(size_t slot, size_t t) const {
-    return batch_.dk + batch_.index(slot, t) * kTile * width_;
-  }
-  float* dv_tile(size_t slot, size_t t) const {
-    return batch_.dv + batch_.index(slot, t) * kTile * value_width_;
-  }
 
   const StickBackwardTask& task_;
   const AttentionGeometry& g_;
   const Sequence& sequence_;
   const TileKernel& kernel_;
   const StickSteps& steps_;
-  const Batch& batch_;
+  const TileGradients& batch_;
   const Carry& carry_;
-  size_t group_, width_, value_width_;
+  size_t group_;
   RowEnd row_end_;
 };
 
 void Backward::pack(size_t slot, size_t head, size_t t, const Scratch& s) const {
   const size_t token = sequence_.token_of(t), tokens = sequence_.rows(t);
-  const size_t at = batch_.index(slot, t);
-  load_tile(tile_rows(task_.inputs.k, token, tokens, head), {}, s.load);
-  kernel_.to_rows(s.load, g_.head_dim, batch_.keys + at * kernel_.rows_words(g_.head_dim));
-  if (batch_.paired_keys != batch_.keys)
-    kernel_.to_paired(s.load, g_.head_dim,
-                      batch_.paired_keys + at * kernel_.paired_words(g_.head_dim));
-  load_tile(tile_rows(task_.inputs.v, token, tokens, head), {}, s.load);
-  kernel_.to_rows(s.load, g_.value_dim, batch_.values + at * kernel_.rows_words(g_.value_dim));
-  std::fill_n(dk_tile(slot, t), kTile * width_, 0.0F);
-  std::fill_n(dv_tile(slot, t), kTile * value_width_, 0.0F);
-  for (size_t i = 0; i < group_; ++i)
-    std::fill_n(dq_tile(slot * group_ + i, t), kTile * width_, 0.0F);
+  batch_.pack(slot, t, tile_rows(task_.inputs.k, token, tokens, head), {},
+              tile_rows(task_.inputs.v, token, tokens, head), s.load);
 }
 
 // dout of a tile as the walk over the keys sees it: behind the head norm.
@@ -215,22 +132,19 @@ void load_dout(const StickBackwardTask& task, const RowEnd& row_end, size_t toke
 void Backward::load_queries(size_t query_head, size_t t, const Scratch& s) const {
   const size_t token = sequence_.token_of(t), rows = sequence_.rows(t);
   load_tile(tile_rows(task_.inputs.q, token, rows, query_head), {}, s.load);
-  kernel_.to_columns(s.load, g_.head_dim, s.query);
-  kernel_.to_paired(s.load, g_.head_dim, s.paired_query);
+  pack_queries(kernel_, g_, s.load, s.queries);
   load_dout(task_, row_end_, token, rows, query_head, s.load, nullptr, nullptr);
-  kernel_.to_columns(s.load, g_.value_dim, s.dout);
-  kernel_.to_paired(s.load, g_.value_dim, s.paired_dout);
+  pack_dout(kernel_, g_, s.load, s.queries);
 }
 
-TilePair Backward::pair_of(size_t slot, size_t head, size_t query_tile, size_t key_tile) const {
+TilePair Backward::pair_of(size_t head, size_t query_tile, size_t key_tile) const {
   TilePair p;
   p.head = head;
   p.query_tile = query_tile;
   p.key_tile = key_tile;
-  p.rows = sequence_.rows(query_tile);
-  p.columns = align_up(p.rows, kWidth);
-  p.keys = std::min(kTile, align_up((query_tile - key_tile) * kTile + p.rows, 2));
-  p.at = batch_.index(slot, key_tile);
+  p.queries = sequence_.rows(query_tile);
+  p.columns = align_up(p.queries, kWidth);
+  p.keys = std::min(kTile, align_up((query_tile - key_tile) * kTile + p.queries, 2));
   p.diagonal = key_tile == query_tile;
   return p;
 }
@@ -246,22 +160,6 @@ GateRule Backward::gate(const TilePair& p) const {
           .restricted = p.diagonal || options.gate_floor > 0};
 }
 
-void Backward::logits(const TilePair& p, const Scratch& s) const {
-  product_of_scores(kernel_,
-                    {.rows = p.keys,
-                     .columns = p.columns,
-                     .depth = kernel_.depth(g_.head_dim),
-                     .a = batch_.keys + p.at * kernel_.rows_words(g_.head_dim),
-                     .a_row = kernel_.row_words(g_.head_dim),
-                     .a_depth = 1,
-                     .b = s.query,
-                     .b_depth = kTile,
-                     .c = s.scores,
-                     .c_row = kTile,
-                     .accumulate = false},
-                    p.diagonal);
-}
-
 void Backward::restore_sticks(size_t slot, size_t head, size_t query_tile, size_t group,
                               size_t first, const Scratch& s) const {
   const size_t stride = sequence_.stride, rows = sequence_.rows(query_tile);
@@ -273,41 +171,28 @@ void Backward::restore_sticks(size_t slot, size_t head, size_t query_tile, size_
     float* entering = s.sticks + t % stride * kTile;
     std::copy_n(stick, kTile, entering);
     if (t == first) return;
-    const TilePair p = pair_of(slot, head, query_tile, t);
-    logits(p, s);
-    steps_.attend({.scores = s.scores,
+    const TilePair p = pair_of(head, query_tile, t);
+    batch_.scores(slot, p, s.queries, false, s.pair.scores);
+    steps_.attend({.scores = s.pair.scores,
                    .keys = p.keys,
                    .columns = p.columns,
                    .gate = gate(p),
                    .stick = entering,
                    .consumed = s.consumed,
                    .product = s.product,
-                   .weights = s.weights_by_key});
+                   .weights = s.pair.weights_by_key});
     for (size_t row = 0; row < rows; ++row)
       stick[row] *= share_left(s.consumed[row], s.product[row]);
   }
 }
 
-void Backward::recompute(const TilePair& p, const Scratch& s) const {
-  logits(p, s);
-  product_of_scores(kernel_,
-                    {.rows = p.keys,
-                     .columns = p.columns,
-                     .depth = kernel_.depth(g_.value_dim),
-                     .a = batch_.values + p.at * kernel_.rows_words(g_.value_dim),
-                     .a_row = kernel_.row_words(g_.value_dim),
-                     .a_depth = 1,
-                     .b = s.dout,
-                     .b_depth = kTile,
-                     .c = s.dweights,
-                     .c_row = kTile,
-                     .accumulate = false},
-                    p.diagonal);
+void Backward::recompute(size_t slot, const TilePair& p, const Scratch& s) const {
+  batch_.recompute(slot, p, s.queries, false, s.pair);
   std::fill_n(s.worth, kTile, 0.0F);
-  std::copy_n(carry_.worth + p.head * task_.store.tokens + sequence_.token_of(p.query_tile), p.rows,
-              s.worth);
-  steps_.gradient({.scores = s.scores,
-                   .dweights = s.dweights,
+  std::copy_n(carry_.worth + p.head * task_.store.tokens + sequence_.token_of(p.query_tile),
+              p.queries, s.worth);
+  steps_.gradient({.scores = s.pair.scores,
+                   .dweights = s.pair.dweights,
                    .keys = p.keys,
                    .columns = p.columns,
                    .gate = gate(p),
@@ -315,58 +200,16 @@ void Backward::recompute(const TilePair& p, const Scratch& s) const {
                    .worth = s.worth,
                    .dworth = s.dworth,
                    .dlogit = s.dlogit,
-                   .weights_by_key = s.weights_by_key,
-                   .dz_by_key = s.dz_by_key,
-                   .dz_by_query = s.dz_by_query});
+                   .weights_by_key = s.pair.weights_by_key,
+                   .dz_by_key = s.pair.dscores_by_key,
+                   .dz_by_query = s.pair.dscores_by_query});
 }
 
 void Backward::carry_on(const TilePair& p, const Scratch& s) const {
   const size_t at = p.head * task_.store.tokens + sequence_.token_of(p.query_tile);
-  for (size_t row = 0; row < p.rows; ++row) carry_.worth[at + row] += s.dworth[row];
+  for (size_t row = 0; row < p.queries; ++row) carry_.worth[at + row] += s.dworth[row];
   if (carry_.dlogit == nullptr) return;
-  for (size_t row = 0; row < p.rows; ++row) carry_.dlogit[at + row] += s.dlogit[row];
-}
-
-void Backward::gather(size_t slot, size_t query, const TilePair& p, const Scratch& s) const {
-  product_by_key(kernel_,
-                 {.rows = p.keys,
-                  .columns = value_width_,
-                  .depth = kernel_.depth(p.columns),
-                  .a = s.weights_by_key,
-                  .a_row = kTile / kernel_.pair,
-                  .a_depth = 1,
-                  .b = s.paired_dout,
-                  .b_depth = value_width_,
-                  .c = dv_tile(slot, p.key_tile),
-                  .c_row = value_width_,
-                  .accumulate = true},
-                 p.diagonal);
-  product_by_key(kernel_,
-                 {.rows = p.keys,
-                  .columns = width_,
-                  .depth = kernel_.depth(p.columns),
-                  .a = s.dz_by_key,
-                  .a_row = kTile / kernel_.pair,
-                  .a_depth = 1,
-                  .b = s.paired_query,
-                  .b_depth = width_,
-                  .c = dk_tile(slot, p.key_tile),
-                  .c_row = width_,
-                  .accumulate = true},
-                 p.diagonal);
-  product_by_query(kernel_,
-                   {.rows = p.rows,
-                    .columns = width_,
-                    .depth = kernel_.depth(p.keys),
-                    .a = s.dz_by_query,
-                    .a_row = 1,
-                    .a_depth = kTile,
-                    .b = batch_.paired_keys + p.at * kernel_.paired_words(g_.head_dim),
-                    .b_depth = width_,
-                    .c = dq_tile(query, p.query_tile),
-                    .c_row = width_,
-                    .accumulate = true},
-                   p.diagonal);
+  for (size_t row = 0; row < p.queries; ++row) carry_.dlogit[at + row] += s.dlogit[row];
 }
 
 void Backward::work(size_t slot, size_t head, size_t query_block, size_t key_block,
@@ -383,10 +226,10 @@ void Backward::work(size_t slot, size_t head, size_t query_block, size_t key_blo
       load_queries(query, q, s);
       for (size_t t = begin; t < end; ++t) {
         if (t == begin || t % stride == 0) restore_sticks(slot, query, q, t / stride, t, s);
-        const TilePair pair = pair_of(slot, query, q, t);
-        recompute(pair, s);
+        const TilePair pair = pair_of(query, q, t);
+        recompute(slot, pair, s);
         carry_on(pair, s);
-        gather(slot, slot * group_ + query - head * group_, pair, s);
+        batch_.add(slot, slot * group_ + query - head * group_, pair, s.queries, s.pair);
       }
     }
   }
@@ -399,15 +242,16 @@ void Backward::finish(size_t slot, size_t head, size_t t, const Scratch& s) cons
     for (size_t query = head * group_; query < (head + 1) * group_; ++query) {
       load_dout(task_, row_end_, token, tokens, query, s.load, nullptr, nullptr);
       const float* remainder = task_.store.remainder + query * task_.store.tokens + token;
+      const size_t width = padded_width(g_.value_dim);
       for (size_t row = 0; row < tokens; ++row)
-        for (size_t i = row * value_width_; i < (row + 1) * value_width_; ++i)
-          dv_tile(slot, t)[i] += remainder[row] * s.load[i];
+        for (size_t i = row * width; i < (row + 1) * width; ++i)
+          batch_.dv(slot, t)[i] += remainder[row] * s.load[i];
     }
   }
-  unload_tile(dk_tile(slot, t), g_.scale, {}, tile_rows(to.dk, token, tokens, head));
-  unload_tile(dv_tile(slot, t), 1.0F, {}, tile_rows(to.dv, token, tokens, head));
+  unload_tile(batch_.dk(slot, t), g_.scale, {}, tile_rows(to.dk, token, tokens, head));
+  unload_tile(batch_.dv(slot, t), 1.0F, {}, tile_rows(to.dv, token, tokens, head));
   for (size_t i = 0; i < group_; ++i)
-    unload_tile(dq_tile(slot * group_ + i, t), g_.scale, {},
+    unload_tile(batch_.dq(slot * group_ + i, t), g_.scale, {},
                 tile_rows(to.dq, token, tokens, head * group_ + i));
 }
 
@@ -465,7 +309,8 @@ void run_whole(const StickBackwardTask& task, View1<const int32_t> offsets, size
                const TileKernel& kernel, const Carry& carry, const Arena& arena, ThreadTeam& team) {
   const AttentionGeometry& g = task.attention.geometry;
   const auto take = [&](Arena& own) {
-    return std::pair(take_batch(own, g, kernel, kWholeTiles, 1), take_scratch(own, g, kernel, 1));
+    return std::pair(TileGradients(own, g, kernel, kWholeTiles, 1),
+                     take_scratch(own, g, kernel, 1));
   };
   Arena one;
   take(one);
@@ -489,7 +334,7 @@ void run_waves(const StickBackwardTask& task, const Sequence& sequence, const Ti
                const Carry& carry, Arena arena, ThreadTeam& team) {
   const AttentionGeometry& g = task.attention.geometry;
   const size_t tiles = sequence.tiles, batch_heads = stick_head_batch(g.kv_heads, tiles);
-  const Batch batch = take_batch(arena, g, kernel, tiles, batch_heads);
+  const TileGradients batch(arena, g, kernel, tiles, batch_heads);
   const Backward backward(task, sequence, kernel, batch, carry);
   Arena one;
   take_scratch(one, g, kernel, sequence.stride);
@@ -529,9 +374,9 @@ size_t stick_backward_workspace(const StickBreaking& attention, const TileKernel
   const AttentionGeometry& g = attention.geometry;
   Arena carry, shared, scratch, own;
   take_carry(carry, attention, tokens);
-  take_batch(shared, g, kernel, most_batch_tiles(g.kv_heads, tiles), 1);
+  TileGradients(shared, g, kernel, most_batch_tiles(g.kv_heads, tiles), 1);
   take_scratch(scratch, g, kernel, stick_stride(tiles));
-  take_batch(own, g, kernel, kWholeTiles, 1);
+  TileGradients(own, g, kernel, kWholeTiles, 1);
   take_scratch(own, g, kernel, 1);
   return carry.used() + std::max(shared.used() + scratch.used() * threads, own.used() * threads);
 }

@@ -6,7 +6,7 @@
 
 #include "cairn/attention/stick_breaking/rows.h"
 #include "cairn/attention/stick_breaking/steps.h"
-#include "cairn/attention/triangle.h"
+#include "cairn/attention/tile_pair.h"
 
 namespace cairn {
 namespace {
@@ -92,6 +92,7 @@ class Forward {
 
  private:
   void begin(size_t head, size_t tile, Queries& queries, const Scratch& s) const;
+  TilePair pair_of(size_t head, size_t key_tile, const Queries& queries) const;
   GateRule gate(size_t head, const Queries& queries, size_t key_tile, size_t keys) const;
   void visit(size_t slot, size_t head, size_t key_tile, Queries& queries, const Scratch& s) const;
   void enter(size_t head, size_t key_tile, const Queries& queries, const Scratch& s) const;
@@ -130,6 +131,19 @@ void Forward::begin(size_t head, size_t tile, Queries& queries, const Scratch& s
   std::fill_n(queries.stick, queries.rows, 1.0);
 }
 
+TilePair Forward::pair_of(size_t head, size_t key_tile, const Queries& queries) const {
+  const size_t key0 = key_tile * kTile;
+  TilePair pair;
+  pair.head = head;
+  pair.query_tile = queries.tile;
+  pair.key_tile = key_tile;
+  pair.queries = queries.rows;
+  pair.columns = align_up(queries.rows, kWidth);
+  pair.keys = std::min(kTile, align_up(queries.place + queries.rows - key0, 2));
+  pair.diagonal = key0 == queries.place;
+  return pair;
+}
+
 GateRule Forward::gate(size_t head, const Queries& queries, size_t key_tile, size_t keys) const {
   const StickBreakingOptions& options = task_.attention.options;
   const View1<const float>& bias = task_.inputs.vectors.logit_bias;
@@ -166,46 +180,23 @@ void Forward::leave(size_t key_tile, Queries& queries, const Scratch& s) const {
 
 void Forward::visit(size_t slot, size_t head, size_t key_tile, Queries& queries,
                     const Scratch& s) const {
-  const size_t key0 = key_tile * kTile, width = padded_width(g_.value_dim);
-  const size_t keys = std::min(kTile, align_up(queries.place + queries.rows - key0, 2));
-  const size_t columns = align_up(queries.rows, kWidth), at = packed_.index(slot, key_tile);
-  const bool diagonal = key0 == queries.place;
-  product_of_scores(kernel_,
-                    {.rows = keys,
-                     .columns = columns,
-                     .depth = kernel_.depth(g_.head_dim),
-                     .a = packed_.keys + at * kernel_.rows_words(g_.head_dim),
-                     .a_row = kernel_.row_words(g_.head_dim),
-                     .a_depth = 1,
-                     .b = queries.packed,
-                     .b_depth = kTile,
-                     .c = s.scores,
-                     .c_row = kTile,
-                     .accumulate = false},
-                    diagonal);
+  const TilePair pair = pair_of(head, key_tile, queries);
+  const size_t at = packed_.index(slot, key_tile);
+  multiply_scores(kernel_, pair, g_.head_dim, packed_.keys + at * kernel_.rows_words(g_.head_dim),
+                  queries.packed, false, s.scores);
   enter(head, key_tile, queries, s);
   std::fill_n(s.consumed, kTile, 0.0F);  // of the columns beyond
   steps_.attend({.scores = s.scores,
-                 .keys = keys,
-                 .columns = columns,
-                 .gate = gate(head, queries, key_tile, keys),
+                 .keys = pair.keys,
+                 .columns = pair.columns,
+                 .gate = gate(head, queries, key_tile, pair.keys),
                  .stick = s.stick,
                  .consumed = s.consumed,
                  .product = s.product,
                  .weights = s.weights});
-  product_by_query(kernel_,
-                   {.rows = queries.rows,
-                    .columns = width,
-                    .depth = kernel_.depth(keys),
-                    .a = s.weights,
-                    .a_row = 1,
-                    .a_depth = kTile,
-                    .b = packed_.values + at * kernel_.paired_words(g_.value_dim),
-                    .b_depth = width,
-                    .c = queries.out,
-                    .c_row = width,
-                    .accumulate = key_tile != queries.last_tile()},
-                   diagonal);
+  multiply_values(kernel_, pair, g_.value_dim, s.weights,
+                  packed_.values + at * kernel_.paired_words(g_.value_dim),
+                  key_tile != queries.last_tile(), queries.out);
   leave(key_tile, queries, s);
 }
 
