@@ -38,16 +38,7 @@ inline double reference_gradient_error(const Problem& problem) {
     return std::inner_product(out.begin(), out.end(), dout.begin(), 0.0);
   };
   const auto error_in = [&](std::vector<double>& values, const std::vector<double>& gradient) {
-    std::vector<double> differences;
-    for (double& value : values) {
-      const double kept = value, step = 1e-5;
-      value = kept + step;
-      const double high = loss();
-      value = kept - step;
-      differences.push_back((high - loss()) / (2 * step));
-      value = kept;
-    }
-    return relative_error(gradient, differences, 1e-3);
+    return relative_error(gradient, central_differences(values, loss), 1e-3);
   };
   double worst = std::max({error_in(in.q, grad.q), error_in(in.k, grad.k), error_in(in.v, grad.v),
                            error_in(in.x, grad.x)});

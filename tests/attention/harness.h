@@ -1,13 +1,17 @@
 // Random attention problems, run through a mechanism and through its float64 reference.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <numeric>
+#include <string>
 
 #include "cairn/attention/mechanism.h"
 #include "cairn/base/memory.h"
 #include "cairn/base/random.h"
 #include "cairn/base/thread_team.h"
+#include "tests/support/numbers.h"
 
 namespace cairn::attention_test {
 
@@ -263,6 +267,18 @@ inline Errors errors_of(const Problem& problem, int threads = 1) {
           relative_error(c.dv.values(), grad.v),
           relative_error(c.dx.values(), grad.x, floor),
           relative_error(joined(c.parameters.gradients), parameters)};
+}
+
+// Forward and backward of two equal cases, one thread and three: the same bits.
+inline void expect_same_bits(Case& one, Case& three, const std::string& label) {
+  ThreadTeam single(1), several(3, true);
+  one.forward(single);
+  one.backward(single);
+  three.forward(several);
+  three.backward(several);
+  for (const auto rows : {&Case::out, &Case::dq, &Case::dk, &Case::dv, &Case::dx})
+    EXPECT_EQ((one.*rows).bytes(), (three.*rows).bytes()) << label;
+  EXPECT_EQ(joined(one.parameters.gradients), joined(three.parameters.gradients)) << label;
 }
 
 }  // namespace cairn::attention_test

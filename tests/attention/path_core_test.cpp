@@ -27,16 +27,7 @@ TEST(PathReference, GradientsAreTheCentralDifferencesOfForward) {
       return std::inner_product(out.begin(), out.end(), dout.begin(), 0.0);
     };
     const auto differences = [&](std::vector<double>& values) {
-      std::vector<double> result;
-      for (double& value : values) {
-        const double kept = value, step = 1e-5;
-        value = kept + step;
-        const double high = loss();
-        value = kept - step;
-        result.push_back((high - loss()) / (2 * step));
-        value = kept;
-      }
-      return result;
+      return central_differences(values, loss);
     };
     EXPECT_LT(relative_error(grad.q, differences(in.q)), 1e-8);
     EXPECT_LT(relative_error(grad.k, differences(in.k)), 1e-8);

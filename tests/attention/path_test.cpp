@@ -62,16 +62,7 @@ TEST(PathRoomReference, GradientsAreTheCentralDifferencesOfForward) {
       return std::inner_product(out.begin(), out.end(), dout.begin(), 0.0);
     };
     const auto differences = [&](std::vector<double>& values) {
-      std::vector<double> result;
-      for (double& value : values) {
-        const double kept = value, step = 1e-5;
-        value = kept + step;
-        const double high = loss();
-        value = kept - step;
-        result.push_back((high - loss()) / (2 * step));
-        value = kept;
-      }
-      return result;
+      return central_differences(values, loss);
     };
     EXPECT_LT(relative_error(grad.x, differences(in.x)), 1e-6);
     EXPECT_LT(relative_error(grad.q, differences(in.q)), 1e-6);
@@ -139,15 +130,7 @@ TEST(Path, GivesTheSameBitsWith1And3Threads) {
   Case one(p), three(p);
   set_alpha(one, 0.5F);
   set_alpha(three, 0.5F);
-  ThreadTeam single(1), several(3, true);
-  one.forward(single);
-  one.backward(single);
-  three.forward(several);
-  three.backward(several);
-  EXPECT_EQ(one.out.bytes(), three.out.bytes());
-  EXPECT_EQ(one.dq.bytes(), three.dq.bytes());
-  EXPECT_EQ(one.dx.bytes(), three.dx.bytes());
-  EXPECT_EQ(joined(one.parameters.gradients), joined(three.parameters.gradients));
+  expect_same_bits(one, three, "path");
 }
 
 TEST(Path, IsSoftmaxWithRotationAtTheStartOfAConversion) {

@@ -153,15 +153,7 @@ TEST(RelativeBias, GivesTheSameBitsWith1And3Threads) {
       p.heads = 4;
       p.kv_heads = 2;
       Case one(p), three(p);
-      ThreadTeam single(1), several(3, true);
-      one.forward(single);
-      one.backward(single);
-      three.forward(several);
-      three.backward(several);
-      for (const auto rows : {&Case::out, &Case::dq, &Case::dk, &Case::dv})
-        EXPECT_EQ((one.*rows).bytes(), (three.*rows).bytes()) << label(options);
-      EXPECT_EQ(joined(one.parameters.gradients), joined(three.parameters.gradients))
-          << label(options);
+      expect_same_bits(one, three, label(options));
     }
   }
 }

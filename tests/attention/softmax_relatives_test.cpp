@@ -125,18 +125,7 @@ TEST(SoftmaxRelatives, GiveTheSameBitsWith1And3Threads) {
                       .lengths = {700, 100, 200},
                       .dtype = dtype};
       Case one(p), three(p);
-      ThreadTeam single(1), several(3, true);
-      one.forward(single);
-      one.backward(single);
-      three.forward(several);
-      three.backward(several);
-      EXPECT_EQ(one.out.bytes(), three.out.bytes()) << label(options);
-      EXPECT_EQ(one.dq.bytes(), three.dq.bytes()) << label(options);
-      EXPECT_EQ(one.dk.bytes(), three.dk.bytes()) << label(options);
-      EXPECT_EQ(one.dv.bytes(), three.dv.bytes()) << label(options);
-      EXPECT_EQ(one.dx.bytes(), three.dx.bytes()) << label(options);
-      EXPECT_EQ(joined(one.parameters.gradients), joined(three.parameters.gradients))
-          << label(options);
+      expect_same_bits(one, three, label(options));
     }
   }
 }

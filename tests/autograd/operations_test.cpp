@@ -98,16 +98,8 @@ class SmallNetwork {
   }
 
   std::vector<double> reference_gradient() const {
-    std::vector<double> w(weights.begin(), weights.end()), gradient(w.size());
-    for (size_t i = 0; i < w.size(); ++i) {
-      const double kept = w[i], step = 1e-5;
-      w[i] = kept + step;
-      const double above = reference_loss(w);
-      w[i] = kept - step;
-      gradient[i] = (above - reference_loss(w)) / (2 * step);
-      w[i] = kept;
-    }
-    return gradient;
+    std::vector<double> w(weights.begin(), weights.end());
+    return central_differences(w, [&] { return reference_loss(w); });
   }
 
   Sizes s;

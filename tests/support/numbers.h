@@ -52,4 +52,19 @@ double norm_error(const Found& found, const Expected& expected) {
   return norm == 0 ? std::sqrt(difference) : std::sqrt(difference / norm);
 }
 
+// d loss() / d values[i] by central differences; `values` is what loss() reads, in float64.
+template <class Loss>
+std::vector<double> central_differences(std::vector<double>& values, const Loss& loss) {
+  std::vector<double> gradient;
+  for (double& value : values) {
+    const double kept = value, step = 1e-5;
+    value = kept + step;
+    const double above = loss();
+    value = kept - step;
+    gradient.push_back((above - loss()) / (2 * step));
+    value = kept;
+  }
+  return gradient;
+}
+
 }  // namespace cairn
