@@ -72,10 +72,12 @@ int run(const Options& options) {
 std::function<int()> prepare(Arguments& arguments) {
   auto options = std::make_shared<Options>();
   Options& o = *options;
-  arguments.positional("MODEL", "a GGUF file or a model folder, with a chat template", o.model);
+  arguments.positional("-m,--model,MODEL", "a GGUF file or a model folder, with a chat template",
+                       o.model);
   arguments.option("-s,--system", "what the model is told before the conversation", o.system);
   arguments.option("--load", "go on with a conversation that /save wrote", o.load);
-  arguments.option("-n,--tokens", "most tokens of an answer; 0: until it ends", o.tokens);
+  arguments.option("-n,--tokens,--n-predict", "most tokens of an answer; 0: until it ends",
+                   o.tokens);
   o.sampling.declare(arguments);
   o.guidance.declare(arguments);
   arguments.option("--stop", "end answers before this text; may be given several times", o.stops);
@@ -86,7 +88,7 @@ std::function<int()> prepare(Arguments& arguments) {
   arguments.option("--variables", "more for the template, as {\"enable_thinking\": false}",
                    o.variables);
   o.engine.declare(arguments);
-  arguments.option("--threads", "0: as many as the machine allows", o.threads);
+  arguments.option("-t,--threads", "0: as many as the machine allows", o.threads);
   arguments.flag("--json", "print a line of JSON for each answer", o.json);
   return [options] { return run(*options); };
 }

@@ -28,7 +28,8 @@ void EngineArguments::declare(Arguments& arguments) {
                    precision);
   arguments.option("--cache-type", "of keys and values: f32, f16, bf16 or q8_0; default: f16",
                    cache_type);
-  arguments.option("--context", "most tokens of prompt and text; 0: the model's", context);
+  arguments.option("-c,--context,--ctx-size", "most tokens of prompt and text; 0: the model's",
+                   context);
 }
 
 EngineOptions EngineArguments::options() const {

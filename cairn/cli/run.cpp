@@ -211,17 +211,17 @@ std::function<int()> prepare(Arguments& arguments) {
   auto options = std::make_shared<Options>();
   Options& o = *options;
   arguments.positional(
-      "MODEL", "a GGUF file, or a folder with config.json, model.safetensors, tokenizer.json",
-      o.model);
+      "-m,--model,MODEL",
+      "a GGUF file, or a folder with config.json, model.safetensors, tokenizer.json", o.model);
   arguments.option("-p,--prompt", "the text to continue; of an encoder-decoder, to answer",
                    o.prompt);
   arguments.option("-f,--file", "a file with the text to continue; - is standard input", o.file);
-  arguments.option("-n,--tokens", "most tokens to generate", o.tokens);
+  arguments.option("-n,--tokens,--n-predict", "most tokens to generate", o.tokens);
   o.sampling.declare(arguments);
   o.guidance.declare(arguments);
   arguments.option("--stop", "end before this text; may be given several times", o.stops);
   o.engine.declare(arguments);
-  arguments.option("--threads", "0: as many as the machine allows", o.threads);
+  arguments.option("-t,--threads", "0: as many as the machine allows", o.threads);
   arguments.flag("--ignore-eos", "go on behind the end of a text", o.ignore_eos);
   arguments.option("--logprobs",
                    "with --json: log-probabilities of each token, and of the N likeliest; -1: none",

@@ -54,6 +54,10 @@ std::function<int()> prepare_all(Arguments& arguments) {
   };
 }
 
+std::function<int()> prepare_named(Arguments& arguments) {
+  arguments.positional("-f,--file,FILE", "the file", g_seen->file);
+  return [] { return 0; };
+}
 std::function<int()> prepare_bare(Arguments&) {
   return [] { return 75; };
 }
@@ -81,6 +85,8 @@ const Verb kGroup{.name = "group",
                                {.name = "memory", .does = "Fills", .prepare = prepare_memory},
                                {.name = "odd", .does = "Odd", .prepare = prepare_surprise}}};
 
+const Verb kNamed{.name = "named", .does = "Takes a file", .prepare = prepare_named};
+
 class Program : public testing::Test {
  protected:
   void SetUp() override { g_seen = &seen; }
@@ -89,7 +95,7 @@ class Program : public testing::Test {
     set_log_level(LogLevel::info);
   }
   int run(const std::vector<std::string>& arguments) {
-    const std::vector<VerbGroup> groups = {{"First", {&kAll}}, {"Second", {&kGroup}}};
+    const std::vector<VerbGroup> groups = {{"First", {&kAll, &kNamed}}, {"Second", {&kGroup}}};
     testing::internal::CaptureStdout();
     testing::internal::CaptureStderr();
     const int code = run_program(groups, arguments);
@@ -187,6 +193,18 @@ TEST_F(Program, AnUnknownOptionSuggestsTheNearestOne) {
 TEST_F(Program, AMissingPositionalIsNamed) {
   EXPECT_EQ(run({"all"}), 2);
   EXPECT_THAT(err, HasSubstr("FILE"));
+}
+
+TEST_F(Program, APositionalWithNamesIsTakenEitherWay) {
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"named", "a"}, {"named", "-f", "a"}, {"named", "--file=a"}}) {
+    seen.file.clear();
+    EXPECT_EQ(run(words), 0);
+    EXPECT_EQ(seen.file, "a");
+  }
+  EXPECT_EQ(run({"named", "a", "-f", "b"}), 2);
+  EXPECT_EQ(run({"named"}), 2);
+  EXPECT_THAT(err, HasSubstr("--file"));
 }
 
 TEST_F(Program, AnUnknownVerbSuggestsTheNearestOne) {
