@@ -6,6 +6,7 @@
   tokens      ids of a text (always compared: the rest reads them)
   argmax      the most likely token behind each of 256 tokens of 20 passages, in f32; those where
               llama.cpp's two best logits are closer than 1e-3 are listed and do not count
+  logits      behind each of 512 tokens, both engines with f32 and with f16 weights as they run them
   imatrix     what either quantises with one importance matrix, gathered by Cairn from other text: the
               same types; how many tensors differ; the divergence from f32 before and with it
   perplexity  of the text, as each engine runs the type (f32: both with activations in f32)
@@ -150,6 +151,28 @@ def log_softmax(logits):
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
+def compare_logits(package, files, tokens):
+    """Both beside each other, and each beside the same weights with everything else in f32: where the
+    peer is further from that than 2e-2 it cannot be the measure, only a bound."""
+    window, good = tokens[:WINDOW], True
+    for kind in ["f32", "f16"]:
+        path = files.f32 if kind == "f32" else files.ours(kind)
+        exact = package.Model(path).logits(window)
+        mine = package.Model(path, precision="stored", cache=kind).logits(window)
+        peer = library.Model(path, WINDOW, exact=True)
+        theirs = peer.append(window)
+        peer.close()
+        own, other = (float(np.abs(logits - exact).max()) for logits in (mine, theirs))
+        right = log_softmax(theirs)
+        divergence = float((np.exp(right) * (right - log_softmax(mine))).sum(1).mean())
+        same = float((mine.argmax(1) == theirs.argmax(1)).mean())
+        good &= report("logits", own <= max(2e-2, other) and divergence <= 1e-5 and same >= 0.995, type=kind,
+                       tokens=WINDOW, difference=float(np.abs(mine - theirs).max()),
+                       difference_from_f32=own, peer_difference_from_f32=other, kl=divergence,
+                       same_top=same)
+    return good
+
+
 def windows_of(tokens, model):
     """As `cairn eval` cuts a file: behind the token that ends documents, whole windows only."""
     text = [model.api.llama_vocab_eos(model.vocab), *tokens]
@@ -253,7 +276,7 @@ def compare_importance(files, text, path, kinds):
 
 
 def main():
-    parts = ["file", "tokens", "argmax", "imatrix", "perplexity", "kl"]
+    parts = ["file", "tokens", "argmax", "logits", "imatrix", "perplexity", "kl"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=library.SMOLLM2)
     parser.add_argument("--text", help="a UTF-8 file")
@@ -281,6 +304,8 @@ def main():
         path.write_bytes(text)
         if "argmax" in options.only:
             good &= compare_argmax(package, files, tokens)
+        if "logits" in options.only:
+            good &= compare_logits(package, files, tokens)
         if "imatrix" in options.only:
             all_text = read_text(options.text, (options.kib + options.imatrix_kib) << 10)
             held_out = pathlib.Path(folder) / "held-out"
