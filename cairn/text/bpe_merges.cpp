@@ -39,7 +39,8 @@ size_t merge_short(const MergeTable& merges, int32_t* id, size_t count) {
 }  // namespace
 
 MergeTable::MergeTable(size_t pairs) {
-  const size_t size = std::bit_ceil(std::max<size_t>(pairs * 2, 16));
+  // From a third to two thirds full.
+  const size_t size = std::bit_ceil(std::max<size_t>(pairs + pairs / 2, 16));
   slots_.resize(size);
   mask_ = size - 1;
   shift_ = 64 - std::countr_zero(size);

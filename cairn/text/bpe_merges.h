@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -23,6 +24,10 @@ class MergeTable {
   explicit MergeTable(size_t pairs);
   // A pair given twice keeps its last merge, as the HF library does.
   void insert(int32_t left, int32_t right, Merge merge);
+  // Asks for the memory of a pair that is inserted or found soon.
+  void prefetch(int32_t left, int32_t right) const {
+    __builtin_prefetch(&slots_[slot_of(key_of(left, right))], 1);
+  }
   Merge find(int32_t left, int32_t right) const {
     const uint64_t key = key_of(left, right);
     for (size_t slot = slot_of(key);; slot = (slot + 1) & mask_) {
@@ -48,8 +53,12 @@ class MergeTable {
   int shift_ = 0;
 };
 
-// Working memory of merge_tokens: one a thread, reused from word to word.
+// Working memory for a word: one a thread, reused from word to word.
 class WordScratch {
+ public:
+  std::string spelling;  // the word's, where tokens are spelled otherwise than text
+
+ private:
   friend void merge_tokens(const MergeTable&, size_t, WordScratch&, std::vector<int32_t>&);
   struct Node {
     int32_t id;

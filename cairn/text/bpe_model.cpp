@@ -13,6 +13,9 @@
 namespace cairn {
 namespace {
 
+// Merges that are asked into the cache before their turn: the table is larger than it.
+constexpr size_t kAhead = 8;
+
 Error bad_model(std::string subject, std::string expected, std::string found) {
   return Error({.kind = ErrorKind::data,
                 .doing = "building a tokenizer",
@@ -47,27 +50,16 @@ BpeModel::BpeModel(const TokenizerSpec& spec, const Vocabulary& vocabulary)
     : vocabulary_(&vocabulary),
       byte_level_(spec.model == TokenizerModel::byte_level_bpe),
       ignore_merges_(spec.ignore_merges) {
-  index_bytes(spec);
+  index_bytes();
   spec.model == TokenizerModel::scored_bpe ? merges_from_scores(spec) : read_merges(spec);
 }
 
-void BpeModel::index_bytes(const TokenizerSpec& spec) {
+void BpeModel::index_bytes() {
   byte_ids_.fill(-1);
   for (size_t byte = 0; byte < (byte_level_ ? 256u : 128u); ++byte) {
     const std::string text(1, static_cast<char>(byte));
     byte_ids_[byte] = vocabulary_->find_matchable(byte_level_ ? to_byte_level(text) : text);
     if (byte_level_ && byte_ids_[byte] < 0) byte_ids_[byte] = vocabulary_->unknown_id();
-  }
-  if (!byte_level_ || !ignore_merges_) return;
-  // Words are looked up as bytes; a spelling outside the alphabet can be no word.
-  words_ = StringIndex(spec.vocabulary.size());
-  word_bytes_.resize(spec.vocabulary.size());
-  for (size_t id = 0; id < spec.vocabulary.size(); ++id) {
-    if (spec.vocabulary[id].empty() || !vocabulary_->matchable(static_cast<int32_t>(id))) continue;
-    auto bytes = from_byte_level(spec.vocabulary[id]);
-    if (!bytes) continue;
-    word_bytes_[id] = std::move(*bytes);
-    words_.insert(word_bytes_[id], static_cast<int32_t>(id));
   }
 }
 
@@ -75,17 +67,32 @@ size_t BpeModel::bytes_without_token() const {
   return byte_level_ ? static_cast<size_t>(std::count(byte_ids_.begin(), byte_ids_.end(), -1)) : 0;
 }
 
+bool BpeModel::is_joined(int32_t id, std::string_view left, std::string_view right) const {
+  if (!vocabulary_->has(id)) return false;
+  const std::string_view whole = vocabulary_->spelling(id);
+  return whole.size() == left.size() + right.size() && whole.substr(0, left.size()) == left &&
+         whole.substr(left.size()) == right;
+}
+
 void BpeModel::read_merges(const TokenizerSpec& spec) {
   merges_ = MergeTable(spec.merges.size());
   std::string joined;
+  int32_t result = -1;
   for (size_t rank = 0; rank < spec.merges.size(); ++rank) {
+    if (rank + kAhead < spec.merges.size()) {
+      merges_.prefetch(spec.merges[rank + kAhead].first, spec.merges[rank + kAhead].second);
+    }
     const auto [left, right] = spec.merges[rank];
     if (!vocabulary_->has(left) || !vocabulary_->has(right)) {
       throw bad_model(fmt::format("merge {}", rank), "two ids of the vocabulary",
                       fmt::format("{} and {}", left, right));
     }
-    joined.assign(vocabulary_->spelling(left)).append(vocabulary_->spelling(right));
-    const int32_t result = vocabulary_->find(joined);
+    const std::string &first = vocabulary_->spelling(left), &second = vocabulary_->spelling(right);
+    // Merges mostly stand in the order of what they make, one or several a token.
+    if (!is_joined(result, first, second) && !is_joined(++result, first, second)) {
+      joined.assign(first).append(second);
+      result = vocabulary_->find(joined);
+    }
     if (result < 0) {
       throw bad_model(fmt::format("merge {}", rank), "its result in the vocabulary",
                       "no token \"" + joined + "\"");
@@ -164,7 +171,9 @@ void BpeModel::expand_chars(size_t from, std::vector<int32_t>& ids) const {
 void BpeModel::encode(std::string_view word, WordScratch& scratch,
                       std::vector<int32_t>& ids) const {
   if (ignore_merges_) {
-    const int32_t whole = byte_level_ ? words_.find(word) : vocabulary_->find_matchable(word);
+    scratch.spelling.clear();
+    if (byte_level_) append_byte_level(word, scratch.spelling);
+    const int32_t whole = vocabulary_->find_matchable(byte_level_ ? scratch.spelling : word);
     if (whole >= 0) return ids.push_back(whole);
   }
   const size_t from = ids.size();

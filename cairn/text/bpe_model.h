@@ -26,7 +26,8 @@ class BpeModel {
  private:
   void read_merges(const TokenizerSpec& spec);
   void merges_from_scores(const TokenizerSpec& spec);
-  void index_bytes(const TokenizerSpec& spec);
+  void index_bytes();
+  bool is_joined(int32_t id, std::string_view left, std::string_view right) const;
   void append_char(std::string_view bytes, size_t from, std::vector<int32_t>& ids) const;
   void expand_chars(size_t from, std::vector<int32_t>& ids) const;
 
@@ -34,8 +35,6 @@ class BpeModel {
   bool byte_level_;
   MergeTable merges_ = MergeTable(0);
   std::array<int32_t, 256> byte_ids_{};  // byte level: of bytes; else of ASCII characters
-  StringIndex words_;                    // byte level, ignore_merges: by bytes
-  std::vector<std::string> word_bytes_;  // what words_ points to
   bool ignore_merges_ = false;
   // scored_bpe: characters that are no token but part of one. They have ids behind the vocabulary
   // while a word is merged.

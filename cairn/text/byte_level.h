@@ -15,8 +15,9 @@ namespace cairn {
 // the single bytes their ids in this order.
 const std::array<uint8_t, 256>& byte_level_order();
 
-// The bytes written as characters.
+// The bytes written as characters; the second form appends them.
 std::string to_byte_level(std::string_view bytes);
+void append_byte_level(std::string_view bytes, std::string& text);
 
 // The bytes behind the characters; nothing when a character is none of the 256.
 std::optional<std::string> from_byte_level(std::string_view text);

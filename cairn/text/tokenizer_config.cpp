@@ -176,14 +176,28 @@ std::vector<Path> tokenizer_files(const Path& folder) {
   return files;
 }
 
+namespace {
+
+// Mapped, not read: a large one is copied once less.
+TokenizerSpec parse_file(const Path& path) {
+  const MappedFile file(path);
+  if (file.size() > kLargestFile)
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "reading " + path.string(),
+                 .expected = "at most " + std::to_string(kLargestFile) + " bytes",
+                 .found = std::to_string(file.size())});
+  return is_model_file(path) ? parse_sentencepiece(file.text(), path.string())
+                             : parse_tokenizer_json(file.text(), path.string());
+}
+
+}  // namespace
+
 Tokenizer load_tokenizer(const Path& path) {
   if (is_gguf(path)) return Tokenizer(tokenizer_from_gguf(GgufArchive(path)));
   // Without any, reading the usual one says what is missing.
   const Path file =
       std::filesystem::is_directory(path) ? find_tokenizer(path).value_or(path / kJsonFile) : path;
-  const std::string content = read_file(file, kLargestFile);
-  TokenizerSpec spec = is_model_file(file) ? parse_sentencepiece(content, file.string())
-                                           : parse_tokenizer_json(content, file.string());
+  TokenizerSpec spec = parse_file(file);
   const Path config = file.parent_path() / "tokenizer_config.json";
   if (std::filesystem::exists(config)) {
     parse_tokenizer_config(read_file(config, kLargestFile), config.string(), spec);

@@ -1,3 +1,4 @@
+#include <array>
 #include <cstring>
 
 #include "cairn/base/hash.h"
@@ -6,18 +7,35 @@
 namespace cairn {
 namespace {
 
-// Numbers and texts of a spec, hashed one after another.
+// Numbers and texts of a spec, hashed one after another. They are gathered first: a vocabulary has
+// half a million of them, most of eight bytes.
 class SpecHasher {
  public:
-  void number(int64_t value) { hasher_.update(&value, sizeof value); }
+  void number(int64_t value) { add(&value, sizeof value); }
   void text(std::string_view value) {
     number(static_cast<int64_t>(value.size()));
-    hasher_.update(value.data(), value.size());
+    add(value.data(), value.size());
   }
-  uint64_t digest() const { return hasher_.digest(); }
+  uint64_t digest() {
+    flush();
+    return hasher_.digest();
+  }
 
  private:
+  void add(const void* data, size_t bytes) {
+    if (bytes > gathered_.size() - used_) flush();
+    if (bytes > gathered_.size()) return hasher_.update(data, bytes);
+    if (bytes > 0) std::memcpy(gathered_.data() + used_, data, bytes);
+    used_ += bytes;
+  }
+  void flush() {
+    hasher_.update(gathered_.data(), used_);
+    used_ = 0;
+  }
+
   Hasher hasher_;
+  std::array<char, 4096> gathered_;
+  size_t used_ = 0;
 };
 
 void hash_normalizer(const std::vector<NormalizerStep>& steps, SpecHasher& hash) {

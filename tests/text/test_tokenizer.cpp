@@ -6,6 +6,7 @@
 #include "cairn/base/error.h"
 #include "cairn/text/bpe_trainer.h"
 #include "cairn/text/byte_level.h"
+#include "cairn/text/string_index.h"
 
 namespace cairn {
 namespace {
@@ -212,6 +213,45 @@ TEST(Tokenizer, IgnoreMergesTakesWholeWords) {
   EXPECT_EQ(Tokenizer(spec).encode("zqx").size(), 1u);
 }
 
+TEST(Tokenizer, IgnoreMergesFindsWordsOfAnyBytes) {
+  TokenizerSpec spec = trained_spec(257);
+  spec.ignore_merges = true;
+  ASSERT_TRUE(spec.merges.empty());  // a word is one token, or as many as it has bytes
+  for (const char* word : {"é", "中", "\xFF\xC3", "Ġ"})
+    spec.vocabulary.push_back(to_byte_level(word));
+  const Tokenizer tokenizer(spec);
+  const auto last = static_cast<int32_t>(spec.vocabulary.size()) - 1;
+  EXPECT_THAT(tokenizer.encode("é"), ElementsAre(last - 3));
+  EXPECT_THAT(tokenizer.encode("中"), ElementsAre(last - 2));
+  EXPECT_THAT(tokenizer.encode("\xFF\xC3"), ElementsAre(last - 1));
+  EXPECT_THAT(tokenizer.encode("Ġ"), ElementsAre(last));
+  // The letter that a blank is spelled with stands for that letter only.
+  EXPECT_THAT(tokenizer.encode(" "), ElementsAre(tokenizer.id_of("Ġ")));
+  EXPECT_EQ(tokenizer.encode("à").size(), 2u);
+}
+
+TEST(Tokenizer, MergesGiveTheSameTokensWhateverTheIdsOfWhatTheyMake) {
+  const TokenizerSpec spec = trained_spec();
+  const size_t size = spec.vocabulary.size();
+  const std::vector<int32_t> ids = Tokenizer(spec).encode(kSample);
+  for (const unsigned seed : {0u, 1u, 2u}) {  // 0: backwards
+    std::vector<int32_t> place(size);
+    for (size_t i = 0; i < size; ++i) place[i] = static_cast<int32_t>(size - 1 - i);
+    if (seed > 0) std::shuffle(place.begin(), place.end(), std::mt19937(seed));
+    const auto moved = [&](int32_t id) { return place[static_cast<size_t>(id)]; };
+    TokenizerSpec other = spec;
+    for (size_t i = 0; i < size; ++i)
+      other.vocabulary[static_cast<size_t>(place[i])] = spec.vocabulary[i];
+    for (auto& [left, right] : other.merges) left = moved(left), right = moved(right);
+    for (AddedToken& token : other.added) token.id = moved(token.id);
+    for (int32_t* id : {&other.bos_id, &other.eos_id, &other.pad_id})
+      if (*id >= 0) *id = moved(*id);
+    std::vector<int32_t> expected = ids;
+    for (int32_t& id : expected) id = moved(id);
+    EXPECT_EQ(Tokenizer(other).encode(kSample), expected) << seed;
+  }
+}
+
 TEST(Tokenizer, RefusesPartsThatDoNotFit) {
   const auto refusal = [](const TokenizerSpec& spec) -> std::string {
     try {
@@ -333,6 +373,30 @@ TEST(ByteLevel, MapsEveryByteThereAndBack) {
   EXPECT_EQ(to_byte_level(" \n!"), "ĠĊ!");
   EXPECT_EQ(from_byte_level("a b"), std::nullopt);
   EXPECT_EQ(from_byte_level("中"), std::nullopt);
+}
+
+TEST(ByteLevel, RefusesWhatIsNoCharacterOfTheAlphabet) {
+  // The last character is U+0143; a control character, broken UTF-8, one that is cut, an overlong
+  // one.
+  EXPECT_NE(from_byte_level("\xC5\x83"), std::nullopt);
+  for (const char* text : {"\xC5\x84", "\xC2\x80", "\x7F", "\xFF", "a\xC4", "\xC4z", "\xC1\xA1",
+                           "\xE0\x84\xA0", "\xF0\x90\x80\x80", "\xA1"})
+    EXPECT_EQ(from_byte_level(text), std::nullopt) << text;
+}
+
+TEST(StringIndex, FindsWhatWasInsertedThroughAllItsGrowth) {
+  std::vector<std::string> texts(5000);
+  for (size_t i = 0; i < texts.size(); ++i) texts[i] = std::string(i % 50, 'x') + std::to_string(i);
+  StringIndex index;  // with room for none
+  for (size_t i = 0; i < texts.size(); ++i) {
+    EXPECT_EQ(index.insert(texts[i], static_cast<int32_t>(7 * i)), -1);
+    EXPECT_EQ(index.insert(texts[i], 1), static_cast<int32_t>(7 * i)) << "keeps the first id";
+  }
+  EXPECT_EQ(index.size(), texts.size());
+  for (size_t i = 0; i < texts.size(); ++i)
+    EXPECT_EQ(index.find(texts[i]), 7 * static_cast<int>(i));
+  EXPECT_EQ(index.find("x"), -1);
+  EXPECT_EQ(index.find(""), -1);
 }
 
 }  // namespace
