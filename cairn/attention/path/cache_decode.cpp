@@ -136,6 +136,8 @@ void PathCache::read_range(const DecodeStep& step, size_t head, size_t range,
     stop = step.block - key0 / kCacheBlock;
     r.keys = closed_keys(head, key0, count);
     r.values = closed_values(head, key0, count);
+    const size_t left = step.block * kCacheBlock - key0 - count;
+    r.next_keys = closed_keys(head, key0 + count, std::min(kRange, left));
   } else {
     if (!pending) {
       key0 = step.begin + (range - 1) * kRange;

@@ -294,6 +294,7 @@ void KeyValueCache::attend_one(const AnyView3& q, size_t token, const AnyView3& 
                   .group = group,
                   .keys = tile_rows(key_view(), begin, count, head),
                   .values = tile_rows(value_view(), begin, count, head),
+                  .next_keys = tile_rows(key_view(), end, std::min(kRange, keys - end), head),
                   .factor = g.scale * kLog2E,
                   .bias = added,
                   .scores = s.scores + group * kRange * thread},

@@ -11,6 +11,7 @@
 #include <hwy/foreach_target.h>  // this file again, once a target
 
 #include "cairn/attention/decode-inl.h"
+#include "cairn/attention/exp2-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cairn::HWY_NAMESPACE {
@@ -25,33 +26,60 @@ void finish_scores(const DecodeRange& r, size_t head, size_t n) {
   }
 }
 
+// Calls body(vector of scores, how many count) for all of them, a vector at a time, and stores what
+// it returns; scores that do not count are the lowest number.
+template <class Body>
+HWY_INLINE void by_vectors(float* scores, size_t n, Body body) {
+  const FloatTag d;
+  const size_t lanes = hn::Lanes(d);
+  size_t j = 0;
+  for (; j + lanes <= n; j += lanes)
+    hn::StoreU(body(hn::LoadU(d, scores + j), lanes), d, scores + j);
+  if (j == n) return;
+  HWY_ALIGN float rest[hn::MaxLanes(d)];
+  std::fill_n(rest, lanes, std::numeric_limits<float>::lowest());
+  std::copy_n(scores + j, n - j, rest);
+  hn::Store(body(hn::Load(d, rest), n - j), d, rest);
+  std::copy_n(rest, n - j, scores + j);
+}
+
 // Scores become weights 2^(s - maximum).
 void weigh_scores(const DecodeRange& r, size_t head, size_t n, const DecodePart& part) {
+  const FloatTag d;
   float* scores = r.scores + head * n;
-  const float largest = *std::max_element(scores, scores + n);
-  for (size_t j = 0; j < n; ++j) scores[j] -= largest;
-  exp2_of(scores, n, scores);
-  float sum = 0;
-  for (size_t j = 0; j < n; ++j) sum += scores[j];
-  part.maximum[head] = largest;
-  part.sum[head] = sum;
+  auto largest = hn::Set(d, std::numeric_limits<float>::lowest());
+  by_vectors(scores, n, [&](FloatVector score, size_t /*count*/) {
+    largest = hn::Max(largest, score);
+    return score;
+  });
+  const auto maximum = hn::MaxOfLanes(d, largest);
+  auto sum = hn::Zero(d);
+  by_vectors(scores, n, [&](FloatVector score, size_t count) {
+    const auto weight = exp2_fast(d, hn::Sub(score, maximum));
+    sum = hn::Add(sum, hn::IfThenElseZero(hn::FirstN(d, count), weight));
+    return weight;
+  });
+  part.maximum[head] = hn::GetLane(maximum);
+  part.sum[head] = hn::GetLane(hn::SumOfLanes(d, sum));
 }
 
 template <class T, bool kScored>
 void range_of_type(const DecodeRange& r, const DecodePart& part) {
   const auto keys = r.keys.as<const T>();
   const auto values = r.values.as<const T>();
+  const auto next = r.next_keys.as<const T>();
   const size_t n = values.rows;
   std::fill_n(part.out, r.group * values.cols, 0.0F);
   by_heads(r.group, [&](auto count, size_t first) {
     constexpr int kCount = decltype(count)::value;
     float* scores = r.scores + first * n;
-    if constexpr (!kScored) score_rows<kCount, T>(r.queries + first * keys.cols, keys, scores, n);
+    if constexpr (!kScored)
+      score_rows<kCount, T>(r.queries + first * keys.cols, {keys, values}, scores, n);
     for (size_t head = first; head < first + kCount; ++head) {
       if constexpr (!kScored) finish_scores(r, head, n);
       weigh_scores(r, head, n, part);
     }
-    add_rows<kCount, T>(scores, n, values, part.out + first * values.cols);
+    add_rows<kCount, T>(scores, n, {values, next}, part.out + first * values.cols);
   });
 }
 

@@ -12,11 +12,12 @@ namespace cairn {
 struct DecodeRange {
   const float* queries;  // [group][head_dim], rotated
   size_t group;
-  AnyView2 keys;      // [n, head_dim] f32 or bf16, rotated
-  AnyView2 values;    // [n, value_dim] of the same type
-  float factor;       // scale * log2(e)
-  const float* bias;  // [group][n] added to factor * score; null: none
-  float* scores;      // [group][n] scratch
+  AnyView2 keys;            // [n, head_dim] f32 or bf16, rotated
+  AnyView2 values;          // [n, value_dim] of the same type
+  AnyView2 next_keys = {};  // that will be read next, for reading ahead; or none
+  float factor;             // scale * log2(e)
+  const float* bias;        // [group][n] added to factor * score; null: none
+  float* scores;            // [group][n] scratch
 };
 
 // What a range leaves: out = sum of 2^(s - maximum) v, unnormalised.

@@ -73,13 +73,15 @@ size_t range_of_type(const StickRange& r, const StickPart& part) {
     const size_t count = std::min(end, r.chunk), begin = end - count;
     const auto k = keys.rows_slice(begin, count);
     const auto v = values.rows_slice(begin, count);
+    const size_t older = std::min(begin, r.chunk);
+    const auto next = keys.rows_slice(begin - older, older);
     by_heads(r.group, [&](auto heads, size_t first) {
       constexpr int kCount = decltype(heads)::value;
       float* weights = r.weights + first * kStickRange;
-      score_rows<kCount, T>(r.queries + first * k.cols, k, weights, kStickRange);
+      score_rows<kCount, T>(r.queries + first * k.cols, {k, v}, weights, kStickRange);
       for (size_t head = first; head < first + kCount; ++head)
         weigh_chunk(r, head, count, part.stick[head]);
-      add_rows<kCount, T>(weights, kStickRange, v, part.out + first * v.cols);
+      add_rows<kCount, T>(weights, kStickRange, {v, next}, part.out + first * v.cols);
     });
     end = begin;
     if (r.threshold > 0 && std::all_of(part.stick, part.stick + r.group, spent)) break;
