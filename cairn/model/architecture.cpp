@@ -81,14 +81,18 @@ Json ids(const std::vector<int32_t>& values) {
 
 }  // namespace
 
+std::vector<std::string> architecture_names() {
+  std::vector<std::string> names;
+  for (const Architecture* architecture : kRegistry) names.emplace_back(architecture->name);
+  return names;
+}
+
 const Architecture& find_architecture(std::string_view name) {
-  std::vector<std::string> known;
-  std::string list;
-  for (const Architecture* architecture : kRegistry) {
+  for (const Architecture* architecture : kRegistry)
     if (architecture->name == name) return *architecture;
-    known.emplace_back(architecture->name);
-    list += (list.empty() ? "" : ", ") + known.back();
-  }
+  const std::vector<std::string> known = architecture_names();
+  std::string list;
+  for (const std::string& one : known) list += (list.empty() ? "" : ", ") + one;
   throw Error({.kind = ErrorKind::usage,
                .doing = "model configuration",
                .subject = "architecture",

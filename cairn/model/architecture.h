@@ -41,6 +41,8 @@ struct Architecture {
 // the place of their first part.
 std::vector<StoredRows> stored_tensors(const ModelConfig& config);
 
+// The names of all, in the order of the registry.
+std::vector<std::string> architecture_names();
 // By ModelConfig::architecture; Error (usage) with the known names when there is none.
 const Architecture& find_architecture(std::string_view name);
 

@@ -106,21 +106,9 @@ TEST(Engine, AgreesWithTheTrainingForward) {
 
 // What each mechanism is held to: the whole text at once in float64, the room's own definition.
 TEST(Engine, EveryMechanismAgreesWithItsDefinition) {
-  std::vector<AttentionOptions> all;
-  for (const std::string& name : attention_names()) all.push_back({name, {}});
-  all.push_back({"softmax", {{"window", int64_t{20}}}});
-  all.push_back({"softmax", {{"qk_norm", true}}});
-  all.push_back({"softmax", {{"position", std::string("none")}}});
-  all.push_back({"softmax", {{"position", std::string("alibi")}}});
-  all.push_back({"softmax", {{"qk_conv", int64_t{3}}}});
-  for (const AttentionOptions& attention : all) {
-    ModelConfig config = small_config();
-    config.attention = attention;
-    Model model = random_model(config);
-    for (const Parameter& parameter : model.parameters())  // or scores would be in the thousands
-      if (parameter.spec.name.find("conv1d") != std::string::npos)
-        for (float& value : model.values(parameter)) value *= 0.03F;
-    const auto tokens = random_tokens(90, config.vocab_size);
+  for (const AttentionOptions& attention : every_mechanism()) {
+    const Model model = random_model_around(attention, small_config());
+    const auto tokens = random_tokens(90, model.config().vocab_size);
     const std::vector<double> expected = reference_logits(model, tokens);
     ThreadTeam team(2, true);
     Engine engine(model, team, kExact);

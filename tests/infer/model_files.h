@@ -40,6 +40,28 @@ inline ModelConfig small_config() {
   return config;
 }
 
+// Every mechanism of the registry as it starts, and softmax with the options that change its way
+// through the engine.
+inline std::vector<AttentionOptions> every_mechanism() {
+  std::vector<AttentionOptions> all;
+  for (const std::string& name : attention_names()) all.push_back({name, {}});
+  all.push_back({"softmax", {{"window", int64_t{20}}}});
+  all.push_back({"softmax", {{"qk_norm", true}}});
+  all.push_back({"softmax", {{"position", std::string("none")}}});
+  all.push_back({"softmax", {{"position", std::string("alibi")}}});
+  all.push_back({"softmax", {{"qk_conv", int64_t{3}}}});
+  return all;
+}
+
+inline Model random_model_around(const AttentionOptions& attention, ModelConfig config) {
+  config.attention = attention;
+  Model model = random_model(std::move(config));
+  for (const Parameter& parameter : model.parameters())  // or scores would be in the thousands
+    if (parameter.spec.name.find("conv1d") != std::string::npos)
+      for (float& value : model.values(parameter)) value *= 0.03F;
+  return model;
+}
+
 inline std::vector<int32_t> random_tokens(size_t count, size_t vocab_size, uint64_t seed = 9) {
   const RandomStream stream(seed, "test tokens");
   std::vector<int32_t> tokens(count);
