@@ -12,6 +12,7 @@
 #include "cairn/base/error.h"
 #include "cairn/base/progress.h"
 #include "cairn/cli/bench.h"
+#include "cairn/cli/mechanism_arguments.h"
 #include "cairn/io/json.h"
 #include "cairn/kernels/peak.h"
 
@@ -19,8 +20,7 @@ namespace cairn {
 namespace {
 
 struct Options {
-  std::string mechanism = "softmax";
-  std::vector<std::string> mechanism_options;
+  MechanismArguments mechanism;
   std::string phase = "train";
   int64_t heads = 8;
   int64_t kv_heads = 0;
@@ -48,35 +48,6 @@ AttentionPhase phase_of(const Options& options) {
   if (options.phase == "decode") return AttentionPhase::decode;
   if (options.phase == "prefill") return AttentionPhase::prefill;
   refuse("--phase", "train, decode or prefill", options.phase);
-}
-
-// "rope_theta=1e6" as what config.json would say: a JSON value, or else a plain word.
-OptionValue option_value(const std::string& text) {
-  Json value;
-  try {
-    value = parse_json(text, "--option");
-  } catch (const Error&) {
-    return text;
-  }
-  if (value.is_boolean()) return value.get<bool>();
-  if (value.is_number_integer()) return value.get<int64_t>();
-  if (value.is_number()) return value.get<double>();
-  if (value.is_string()) return value.get<std::string>();
-  const bool numbers = value.is_array() && std::all_of(value.begin(), value.end(),
-                                                       [](const Json& v) { return v.is_number(); });
-  if (!numbers) refuse("--option", "true, false, a number, a word or a list of numbers", text);
-  return value.get<std::vector<double>>();
-}
-
-AttentionOptions mechanism_of(const Options& options) {
-  AttentionOptions mechanism;
-  mechanism.mechanism = options.mechanism;
-  for (const std::string& option : options.mechanism_options) {
-    const size_t equals = option.find('=');
-    if (equals == std::string::npos || equals == 0) refuse("--option", "key=value", option);
-    mechanism.values[option.substr(0, equals)] = option_value(option.substr(equals + 1));
-  }
-  return mechanism;
 }
 
 struct Case {
@@ -145,7 +116,7 @@ Result measure(const Options& options, const AttentionWorkload& workload, size_t
   const AttentionGeometry geometry = geometry_of(options, head_dim);
   const size_t context =
       workload.tokens + kDecodeSteps * (static_cast<size_t>(workload.repetitions) + 1);
-  const AttentionOptions wanted = mechanism_of(options);
+  const AttentionOptions wanted = options.mechanism.parsed();
   const auto attention = make_attention(wanted, geometry, context);
   Result result;
   result.compared = wanted != AttentionOptions();
@@ -163,8 +134,8 @@ Json json_of(const Options& options, const AttentionWorkload& workload, size_t h
              const Result& result, int threads, double peak) {
   const AttentionTiming& t = result.timing;
   Json line = {{"bench", "attention"},
-               {"mechanism", options.mechanism},
-               {"options", options.mechanism_options},
+               {"mechanism", options.mechanism.name},
+               {"options", options.mechanism.options},
                {"phase", options.phase},
                {"processor", processor_family()},
                {"threads", threads},
@@ -223,7 +194,7 @@ int run_attention(const Options& options) {
     fmt::print(
         "{}, {}, {} heads, {} threads\n  type sequences      dim   forward    backward        "
         "both\n",
-        options.mechanism, options.phase, options.heads, team.size());
+        options.mechanism.name, options.phase, options.heads, team.size());
   for (const Case& c : cases) {
     const AttentionWorkload workload = workload_of(options, c);
     const Result result = measure(options, workload, c.head_dim, team);
@@ -241,9 +212,7 @@ int run_attention(const Options& options) {
 
 std::function<int()> prepare(Arguments& arguments) {
   auto options = std::make_shared<Options>();
-  arguments.option("--mechanism", "which attention (softmax)", options->mechanism);
-  arguments.option("--option", "an option of it, as key=value; may be repeated",
-                   options->mechanism_options);
+  options->mechanism.declare(arguments);
   arguments.option("--phase",
                    "train (forward and backward), decode (one token against a filled cache) or "
                    "prefill (a prompt into a cache) (train)",

@@ -38,6 +38,16 @@ constexpr std::array kShapes = {
     NamedShape{"1b-a400m", 24, 1024, 512, 16, 8, 64, 49155, 32, 8},
 };
 
+std::vector<float> start_of(const ParameterSpec& spec) {
+  const Initializer& start = spec.initializer;
+  std::vector<float> values(element_count(spec.shape), static_cast<float>(start.value));
+  if (start.kind == Initializer::Kind::constant) return values;
+  const RandomStream stream(1, spec.name);
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = static_cast<float>(start.value * stream.normal(i));
+  return values;
+}
+
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -78,6 +88,7 @@ RandomDecoder::RandomDecoder(const ModelConfig& config, BlockType type) : type_(
   const size_t q = config.heads * config.head_dim, kv = config.kv_heads * config.head_dim;
   const auto matrix = [&](size_t rows, size_t cols) { return this->matrix(type_, rows, cols); };
   const std::vector<float> ones(config.hidden_size, 1.0F);
+  const LayerAttention attention(config);
   weights_.config = config;
   weights_.embedding = matrix(config.vocab_size, config.hidden_size);
   weights_.head = weights_.embedding;
@@ -88,6 +99,8 @@ RandomDecoder::RandomDecoder(const ModelConfig& config, BlockType type) : type_(
     layer.q = matrix(q, config.hidden_size);
     layer.k = layer.v = matrix(kv, config.hidden_size);
     layer.o = matrix(config.hidden_size, q);
+    for (const ParameterSpec& spec : attention[i].parameters())
+      layer.attention_parameters.push_back(start_of(spec));
     const StoredMatrix in = matrix(config.intermediate_size, config.hidden_size);
     const StoredMatrix out = matrix(config.hidden_size, config.intermediate_size);
     if (config.experts > 0) {
@@ -126,11 +139,17 @@ int32_t DecodeSpeed::text(size_t position) const {
   return static_cast<int32_t>((position * 7919 + 17) % session_.config().vocab_size);
 }
 
-void DecodeSpeed::fill(size_t length) {
+void DecodeSpeed::fill(size_t length, FunctionRef<void(size_t)> read) {
+  constexpr size_t kStep = 256;
   if (session_.length() > length) session_.keep(length);
-  std::vector<int32_t> tokens;
-  for (size_t i = session_.length(); i < length; ++i) tokens.push_back(text(i));
-  if (!tokens.empty()) session_.append(tokens);
+  while (session_.length() < length) {
+    if (session_.length() >= kRead && session_.repeat_to(length)) return;
+    std::vector<int32_t> tokens;
+    for (size_t i = session_.length(); i < length && tokens.size() < kStep; ++i)
+      tokens.push_back(text(i));
+    session_.append(tokens);
+    read(tokens.size());
+  }
 }
 
 std::vector<double> DecodeSpeed::decode(size_t depth, size_t tokens) {

@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <deque>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "cairn/base/function_ref.h"
 #include "cairn/infer/engine.h"
 
 namespace cairn {
@@ -17,6 +19,7 @@ class RandomDecoder {
  public:
   // "15m", "25m", "135m", "360m", "1b" or "1b-a400m". Throws Error (usage) with the known names.
   static ModelConfig shape(std::string_view name);
+  // Parameters of the attention mechanism start as its ParameterSpec says.
   // Throws Error (usage) when a width is no multiple of the type's blocks.
   RandomDecoder(const ModelConfig& config, BlockType type);
   const DecoderWeights& weights() const { return weights_; }
@@ -33,7 +36,17 @@ class RandomDecoder {
 class DecodeSpeed {
  public:
   // The engine must outlive it.
-  explicit DecodeSpeed(Engine& engine) : engine_(engine), session_(engine.start()) {}
+  explicit DecodeSpeed(Engine& engine) : DecodeSpeed(engine, engine.start()) {}
+  // Another text that continues from here.
+  DecodeSpeed fork() const { return {engine_, session_.fork()}; }
+
+  // The text then has `length` tokens, those of an earlier call kept. `read(n)` is told of n more
+  // that have been read; long texts of plain attention are read up to kRead tokens and repeated
+  // from there, as what they say does not matter.
+  void fill(
+      size_t length, FunctionRef<void(size_t)> read = [](size_t /*tokens*/) {});
+  static constexpr size_t kRead = 2048;
+  const Session& session() const { return session_; }
 
   // Tokens one by one behind `depth` others, each the first-best of the logits before it: the time
   // of each. Throws Error (usage) when they do not fit the context.
@@ -46,7 +59,7 @@ class DecodeSpeed {
   std::vector<double> passes(size_t depth, size_t width, size_t count);
 
  private:
-  void fill(size_t length);
+  DecodeSpeed(Engine& engine, Session session) : engine_(engine), session_(std::move(session)) {}
   int32_t text(size_t position) const;
 
   Engine& engine_;

@@ -192,6 +192,20 @@ size_t Session::cache_bytes() const {
   return bytes;
 }
 
+std::optional<AttentionStatistics> Session::attention_statistics() const {
+  std::optional<AttentionStatistics> sum;
+  double remainders = 0, layers = 0;
+  for (const auto& cache : implementation_->rooms) {
+    const auto one = cache ? cache->statistics() : std::nullopt;
+    if (!one) continue;
+    if (!sum) sum.emplace();
+    sum->visible += one->visible;
+    sum->visited += one->visited;
+    sum->mean_remainder = (remainders += one->mean_remainder) / ++layers;
+  }
+  return sum;
+}
+
 void Session::truncate(size_t length) {
   if (length > this->length())
     throw Error({.kind = ErrorKind::usage,
@@ -239,6 +253,24 @@ void Session::reserve(size_t length) {
                                          implementation_->engine->context),
                  .found = std::to_string(length)});
   implementation_->cache.reserve(this->length(), length);
+}
+
+bool Session::repeat_to(size_t length) {
+  const DecodeProgram& program = implementation_->engine->program;
+  PagedCache& cache = implementation_->cache;
+  std::vector<int32_t>& tokens = implementation_->tokens;
+  const size_t whole = tokens.size() / PagedCache::kPage * PagedCache::kPage;
+  if (whole == 0 || length <= tokens.size()) return false;
+  for (size_t layer = 0; layer < program.layers(); ++layer)
+    if (!program.is_plain(layer) || cache.shape().windows[layer] != 0) return false;
+  implementation_->forget(whole);
+  reserve(length);
+  for (size_t begin = whole; begin < length; begin += PagedCache::kPage) {
+    cache.prepare(begin, std::min(begin + PagedCache::kPage, length));
+    cache.copy_page(begin % whole, begin);
+  }
+  for (size_t i = whole; i < length; ++i) tokens.push_back(tokens[i % whole]);
+  return true;
 }
 
 Engine::Engine(const DecoderWeights& weights, ThreadTeam& team, const EngineOptions& options) {

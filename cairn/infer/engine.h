@@ -28,6 +28,7 @@
 #include <span>
 #include <vector>
 
+#include "cairn/attention/mechanism.h"
 #include "cairn/base/thread_team.h"
 #include "cairn/infer/activation_squares.h"
 #include "cairn/infer/decoder_weights.h"
@@ -78,6 +79,9 @@ class Session {
   const ModelConfig& config() const;
   // Bytes of the attention caches.
   size_t cache_bytes() const;
+  // What mechanisms that may leave keys unread have read so far, summed over layers; empty without
+  // such.
+  std::optional<AttentionStatistics> attention_statistics() const;
   // Forgets all tokens from `length` on. Throws Error (usage) when the text is shorter, or the
   // mechanism cannot. Layers with a window hold few older keys: they can forget all tokens, or up
   // to PagedCache::kRewind of the longest that the text has been; else they refuse likewise.
@@ -91,6 +95,11 @@ class Session {
   // PagedCache::kRewind tokens are appended to a text at once). Throws Error (usage) beyond the
   // context and Error (failed) when there is not enough.
   void reserve(size_t length);
+  // For measuring long texts without reading them: goes on behind the last whole page of keys and
+  // values with copies of those before, up to `length` tokens. What follows then means nothing, but
+  // takes its time. Does nothing and returns false where there is no whole page, or a layer has a
+  // window, reads a source or keeps a cache of its own. Throws as reserve() does.
+  bool repeat_to(size_t length);
 
  private:
   friend class Engine;

@@ -139,6 +139,12 @@ void PagedCache::reserve(size_t length, size_t end) {
       groups_[g].spare.push_back(std::make_shared<AlignedBuffer>(page_bytes(groups_[g])));
 }
 
+void PagedCache::copy_page(size_t from, size_t to) {
+  for (Group& group : groups_)
+    std::memcpy(group.pages[to / kPage]->data(), group.pages[from / kPage]->data(),
+                page_bytes(group));
+}
+
 void PagedCache::truncate(size_t length) {
   for (Group& group : groups_) {
     for (size_t i = pages_before(length); i < group.pages.size(); ++i) release(group, i);

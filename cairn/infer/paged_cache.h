@@ -67,6 +67,9 @@ class PagedCache {
   // Takes the memory that a text of `length` positions has now will need until it has `end`. Throws
   // as prepare() does.
   void reserve(size_t length, size_t end);
+  // Copies the page that holds position `from`, of all layers, over the one that holds `to`. Both
+  // are held, and `to` is this text's own (prepare); layers have no windows.
+  void copy_page(size_t from, size_t to);
   // Forgets positions from `length` on.
   void truncate(size_t length);
   // Whether all that a query at `position` sees before itself is held.

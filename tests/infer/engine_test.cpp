@@ -672,6 +672,37 @@ TEST(Session, ReservedMemoryIsThereAndNoMoreThanTheContext) {
   EXPECT_THROW(session.reserve(321), Error);
 }
 
+TEST(Session, ATextIsRepeatedBehindItsWholePages) {
+  ModelConfig config = small_config();
+  config.context_length = 1200;
+  const Model model = random_model(config);
+  ThreadTeam team(2, true);
+  Engine engine(model, team);
+  const auto tokens = random_tokens(300, config.vocab_size);
+  Session session = engine.start();
+  session.append(std::span(tokens).first(100));
+  EXPECT_FALSE(session.repeat_to(900));  // there is no page yet
+  session.append(std::span(tokens).subspan(100));
+  ASSERT_TRUE(session.repeat_to(900));
+  ASSERT_EQ(session.length(), 900U);
+  for (size_t i = 0; i < 900; ++i) ASSERT_EQ(session.tokens()[i], tokens[i % 256]);
+  // What is kept is the text that was read.
+  Session again = engine.start();
+  const auto expected = copy(again.append(std::span(tokens).first(256)));
+  session.truncate(255);
+  EXPECT_EQ(copy(session.append(tokens[255])), expected);
+  EXPECT_THROW(session.repeat_to(1201), Error);
+
+  config.attention = {"stick_breaking", {}};
+  Engine other(random_model(config), team);
+  Session rooms = other.start();
+  rooms.append(tokens);
+  EXPECT_FALSE(rooms.repeat_to(900));
+  EXPECT_EQ(rooms.length(), 300U);
+  EXPECT_GT(rooms.attention_statistics()->visible, rooms.attention_statistics()->visited);
+  EXPECT_FALSE(session.attention_statistics());
+}
+
 TEST(Engine, RefusesAContextBeyondTheModels) {
   Model model = random_model(small_config());
   ThreadTeam team(1);
