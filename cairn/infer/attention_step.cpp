@@ -139,8 +139,12 @@ HWY_INLINE void sum_columns(const CachedChunk& chunk, const ChunkQuery* queries,
   size_t column = 0;
   for (; column + 4 * lanes <= n; column += 4 * lanes)
     sum_values<Q, 4, T>(chunk, queries, begin, end, weights, column);
-  for (; column + lanes <= n; column += lanes)
-    sum_values<Q, 1, T>(chunk, queries, begin, end, weights, column);
+  // The rest at once: one vector by itself waits for each of its sums.
+  const size_t vectors = (n - column) / lanes;
+  if (vectors == 3) sum_values<Q, 3, T>(chunk, queries, begin, end, weights, column);
+  if (vectors == 2) sum_values<Q, 2, T>(chunk, queries, begin, end, weights, column);
+  if (vectors == 1) sum_values<Q, 1, T>(chunk, queries, begin, end, weights, column);
+  column += vectors * lanes;
   for (; column < n; ++column)
     for (size_t q = 0; q < Q; ++q) {
       float sum = 0;

@@ -111,7 +111,8 @@ struct Case {
 TEST(AttentionStep, IsSoftmaxAtAnySizeTypeAndTarget) {
   for_each_target([](const char* target) {
     const std::vector<std::array<size_t, 3>> any = {{1, 1, 1},    {7, 5, 63},    {64, 64, 64},
-                                                    {64, 64, 65}, {80, 48, 300}, {128, 33, 520}};
+                                                    {64, 64, 65}, {80, 48, 300}, {128, 33, 520},
+                                                    {16, 20, 70}, {24, 28, 64},  {8, 40, 65}};
     const std::vector<std::array<size_t, 3>> blocks = {
         {32, 32, 1}, {32, 64, 63}, {64, 64, 65}, {96, 32, 300}, {128, 160, 520}};
     for (const BlockType type : {BlockType::f32, BlockType::f16, BlockType::bf16, BlockType::q8_0})
