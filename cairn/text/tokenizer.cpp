@@ -128,6 +128,11 @@ void Tokenizer::Parts::index_added() {
                           "\"" + spec.vocabulary[id] + "\" as in the vocabulary",
                           "\"" + token.content + "\"");
     }
+    const int32_t known = vocabulary.find(token.content);
+    if (known >= 0 && known != token.id) {
+      throw bad_tokenizer(fmt::format("added token \"{}\"", token.content),
+                          fmt::format("id {} as in the vocabulary", known), std::to_string(id));
+    }
     if (added_ids.insert(token.content, token.id) >= 0) {
       throw bad_tokenizer(fmt::format("added token {} \"{}\"", id, token.content),
                           "a content of its own", "the same content twice");

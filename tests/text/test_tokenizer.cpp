@@ -275,6 +275,9 @@ TEST(Tokenizer, RefusesPartsThatDoNotFit) {
   spec.added.push_back({.id = 5, .content = "other"});
   EXPECT_THAT(refusal(spec), HasSubstr("added token 5"));
   spec = trained_spec();
+  spec.added.push_back({.id = static_cast<int32_t>(spec.vocabulary.size()), .content = "a"});
+  EXPECT_THAT(refusal(spec), HasSubstr("as in the vocabulary"));
+  spec = trained_spec();
   spec.eos_id = 100000;
   EXPECT_THAT(refusal(spec), HasSubstr("eos_id"));
   spec = trained_spec();
