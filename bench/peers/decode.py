@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Generation, one token after another, by Cairn and by llama.cpp in turns on the same GGUF file.
 
-    ./dev peers decode [--model FILE | --formats q4_0 ...] [--depth 128] [--blocks 12]
+    ./dev peers decode [--model FILE | --formats q4_0 ... [--shapes 15m 25m 1b]] [--depth 128]
+                       [--blocks 12]
 
 Blocks of 64 greedily decoded tokens behind `depth` others alternate; llama.cpp runs with the number of
 threads that it is fastest with, a pool that persists, and its cache in f16. Prints one JSON line a

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reading a prompt, up to the logits behind it, by Cairn and by llama.cpp in turns on the same GGUF file.
 
-    ./dev peers prefill [--model FILE | --formats q4_0 ...] [--tokens 512] [--blocks 12]
+    ./dev peers prefill [--model FILE | --formats q4_0 ... [--shapes 15m 25m 1b]] [--tokens 512] [--blocks 12]
 
 Prints one JSON line a file: {format, threads, tokens, tokens_per_second, peer_tokens_per_second,
 ratio, ratio_low, ratio_high}, as ./dev peers decode does.

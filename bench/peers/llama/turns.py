@@ -9,7 +9,9 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 
+from common import random_model
 from common.package import CAIRN
 
 from llama import library
@@ -104,10 +106,23 @@ def model_of(kind):
     return path
 
 
+def random_model_of(shape, kind):
+    """Random weights in a shape and format, made if they are not there."""
+    path = library.PEERS / "models" / f"random-{shape}-{kind}.gguf"
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=library.PEERS) as folder:
+            random_model.write(folder, shape)
+            subprocess.run([str(CAIRN), "quantize", folder, str(path), "-t", kind, "--json"],
+                           stdout=subprocess.DEVNULL, check=True)
+    return path
+
+
 def arguments(description):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--model", type=pathlib.Path, help="a GGUF file (SmolLM2-135M)")
-    parser.add_argument("--formats", nargs="+", default=FORMATS, help="of SmolLM2-135M")
+    parser.add_argument("--formats", nargs="+", default=FORMATS)
+    parser.add_argument("--shapes", nargs="+", choices=random_model.SHAPES,
+                        help="random weights in these shapes, not SmolLM2-135M")
     parser.add_argument("--blocks", type=int, default=12)
     return parser
 
@@ -116,6 +131,9 @@ def models(options):
     library.build()
     if options.model:
         return [(options.model.stem, options.model)]
+    if options.shapes:
+        return [(f"{shape} {kind}", random_model_of(shape, kind)) for shape in options.shapes
+                for kind in options.formats]
     return [(kind, model_of(kind)) for kind in options.formats]
 
 
