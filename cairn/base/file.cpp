@@ -285,11 +285,28 @@ std::string read_file(const Path& path, uint64_t max_bytes) {
   return content;
 }
 
+namespace {
+
+// Said of the file itself, and before the work of filling it: else the temporary one would be
+// named, or the end of it all fail.
+void check_target(const Path& path) {
+  const Path folder = path.has_parent_path() ? path.parent_path() : Path(".");
+  std::error_code code;
+  const bool inside = std::filesystem::is_directory(folder, code);
+  if (inside && !std::filesystem::is_directory(std::filesystem::symlink_status(path, code))) return;
+  throw Error({.doing = "writing " + path.string(),
+               .expected = inside ? "a file to replace, or none" : "the folder " + folder.string(),
+               .found = inside ? "a folder" : "no such folder"});
+}
+
+}  // namespace
+
 void write_file_atomically(const Path& path, std::string_view content) {
   write_file_atomically(path, [&](FileWriter& writer) { writer.write(content); });
 }
 
 void write_file_atomically(const Path& path, FunctionRef<void(FileWriter& writer)> fill) {
+  check_target(path);
   const Path temporary = path.string() + ".tmp-" + std::to_string(::getpid());
   try {
     FileWriter writer(temporary);

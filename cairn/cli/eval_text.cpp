@@ -56,8 +56,14 @@ EvalText open_eval_text(const EvalOptions& options, const Tokenizer& tokenizer) 
   if (options.file.empty() == options.data.empty())
     wrong_use("either a text FILE or --data FOLDER", options.file.empty() ? "neither" : "both",
               "cairn eval --help shows an example");
-  return options.file.empty() ? open_dataset(options.data, tokenizer)
-                              : open_file(options.file, tokenizer);
+  EvalText text = options.file.empty() ? open_dataset(options.data, tokenizer)
+                                       : open_file(options.file, tokenizer);
+  if (text.tokens.size < 2)
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "evaluating on " + text.name,
+                 .expected = "a text of at least two tokens",
+                 .found = std::to_string(text.tokens.size)});
+  return text;
 }
 
 WindowOptions eval_windows(const EvalOptions& options, const EvalText& text, size_t context) {

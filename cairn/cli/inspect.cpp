@@ -222,7 +222,8 @@ Json archive_json(const TensorArchive& archive) {
 }
 
 int run_inspect(const Options& options) {
-  if (is_gguf(options.path)) {
+  // A file that is called so and is none is refused as what it should be.
+  if (is_gguf(options.path) || Path(options.path).extension() == ".gguf") {
     inspect_gguf(options.path, options.all, options.json);
     return 0;
   }

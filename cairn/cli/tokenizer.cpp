@@ -30,9 +30,17 @@ void print_out(std::string_view text) {
   }
 }
 
+bool is_standard_input(const std::string& file) {
+  return file.empty() || file == "-";
+}
+
+std::string input_name(const std::string& file) {
+  return is_standard_input(file) ? "standard input" : file;
+}
+
 // The file, or all of standard input for "" and "-".
 std::string read_input(const std::string& file) {
-  if (!file.empty() && file != "-") return read_file(file);
+  if (!is_standard_input(file)) return read_file(file);
   std::string text;
   char buffer[1 << 16];
   while (const size_t got = std::fread(buffer, 1, sizeof buffer, stdin)) text.append(buffer, got);
@@ -195,14 +203,15 @@ struct TextOptions {
 
 // A conversation from a JSON object: messages, tools, documents, add_generation_prompt, now
 // (seconds since 1970); everything else are variables of the template.
-Conversation conversation_of(const std::string& text) {
+Conversation conversation_of(const std::string& text, const std::string& source) {
+  parse_json(text, source);  // says where it is wrong
   jinja::Dict members;
   const jinja::Value document = jinja::from_json(text, "the conversation", false);
   if (document.is_dict()) members = document.dict();
   if (members.find_name("messages") == nullptr) {
     throw Error({.kind = ErrorKind::data,
-                 .doing = "reading a conversation",
-                 .expected = "a JSON object with \"messages\""});
+                 .doing = "reading " + source,
+                 .expected = "a conversation: a JSON object with \"messages\""});
   }
   jinja::Context context("the conversation", {});
   jinja::Dict variables;
@@ -233,7 +242,8 @@ Conversation conversation_of(const std::string& text) {
 
 int run_encode_chat(const Tokenizer& tokenizer, const TextOptions& options) {
   const ChatTemplate chat(tokenizer, options.chat_template);
-  const RenderedChat rendered = chat.render(conversation_of(read_input(options.file)));
+  const RenderedChat rendered =
+      chat.render(conversation_of(read_input(options.file), input_name(options.file)));
   const std::vector<int32_t> ids = chat.encode(rendered);
   if (options.json) {
     print_out(json_line({{"ids", ids}, {"tokens", ids.size()}, {"text", rendered.text}}));
@@ -281,10 +291,10 @@ std::function<int()> prepare_encode(Arguments& arguments) {
 }
 
 // The numbers of `text`, apart by white space, commas or brackets: also a JSON array of them.
-std::vector<int32_t> parse_ids(const std::string& text) {
+std::vector<int32_t> parse_ids(const std::string& text, const std::string& source) {
   const auto bad = [&](size_t at) {
     return Error({.kind = ErrorKind::data,
-                  .doing = "reading token ids",
+                  .doing = "reading token ids of " + source,
                   .subject = "byte " + std::to_string(at),
                   .expected = "numbers below 2^31 apart by blanks",
                   .found = in_quotes(std::string_view(text).substr(at, 20))});
@@ -310,7 +320,7 @@ std::vector<int32_t> parse_ids(const std::string& text) {
 
 int run_decode(const TextOptions& options) {
   const Tokenizer tokenizer = load_tokenizer(options.tokenizer);
-  const std::vector<int32_t> ids = parse_ids(read_input(options.file));
+  const std::vector<int32_t> ids = parse_ids(read_input(options.file), input_name(options.file));
   const std::string text = tokenizer.decode(ids, options.skip_special);
   if (!options.json) {
     print_out(text);

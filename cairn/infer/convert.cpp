@@ -196,6 +196,13 @@ void write_description(const GgufArchive& archive, const ModelConfig& config, co
 }  // namespace
 
 Manifest write_hf_model(const Path& gguf, const Path& folder, std::optional<DType> dtype) {
+  if (std::filesystem::is_directory(gguf))
+    throw Error({.kind = ErrorKind::usage,
+                 .doing = "writing a Hugging Face folder",
+                 .subject = gguf.string(),
+                 .expected = "a GGUF file to read",
+                 .found = "a folder",
+                 .hint = "cairn convert FOLDER FILE --to gguf goes the other way"});
   const GgufArchive archive(gguf);
   const ModelConfig config = read_gguf_config(archive);
   check_gguf_tensors(archive, config);

@@ -131,6 +131,13 @@ void check_tensors(const ModelConfig& config, const TensorArchive& archive) {
 }  // namespace
 
 ModelFolder open_model_folder(const Path& folder) {
+  std::error_code code;
+  if (!std::filesystem::is_directory(folder, code))
+    throw Error({.kind = ErrorKind::data,
+                 .doing = "opening " + folder.string(),
+                 .expected = "a GGUF file, or a folder with config.json and safetensors",
+                 .found = std::filesystem::exists(folder, code) ? "another file"
+                                                                : "no such file or folder"});
   const Path file = folder / "config.json";
   const Json document = read_json(file, kMaxConfigBytes);
   const JsonField config(document, file.string());

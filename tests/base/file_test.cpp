@@ -286,6 +286,27 @@ TEST(WriteFileAtomically, ACrashAtAnyPointLeavesTheOldOrTheNewContent) {
   EXPECT_EQ(outcomes.size(), 2U);
 }
 
+TEST(WriteFileAtomically, ATargetThatCannotBeIsRefusedBeforeItIsFilled) {
+  const TemporaryFolder folder;
+  make_folders(folder / "inside");
+  bool filled = false;
+  const auto refusal = [&](const Path& path) -> std::string {
+    try {
+      write_file_atomically(path, [&](FileWriter&) { filled = true; });
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "written";
+  };
+  EXPECT_THAT(refusal(folder / "inside"), testing::HasSubstr("found a folder"));
+  EXPECT_THAT(refusal(folder / "none/x"), testing::HasSubstr("found no such folder"));
+  EXPECT_FALSE(filled);
+  // A link is replaced itself, also one to a folder.
+  std::filesystem::create_directory_symlink(folder / "inside", folder / "link");
+  write_file_atomically(folder / "link", "x");
+  EXPECT_EQ(content_of(folder / "link"), "x");
+}
+
 TEST(WriteFileAtomically, WorksInTheCurrentFolder) {
   const TemporaryFolder folder;
   const Path before = std::filesystem::current_path();

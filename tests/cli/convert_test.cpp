@@ -85,8 +85,25 @@ TEST_F(ConvertVerb, WrongUseIsNamed) {
   EXPECT_EQ(type.code, 2);
   EXPECT_THAT(type.err, HasSubstr("did you mean"));
   EXPECT_EQ(run({"quantize", path("nothing"), path("m.gguf")}).code, 3);
-  EXPECT_EQ(run({"convert", path("hf"), path("m"), "--to", "hf"}).code, 3);
+  EXPECT_EQ(run({"convert", path("hf"), path("m"), "--to", "hf"}).code, 2);
   EXPECT_FALSE(std::filesystem::exists(path("m.gguf")));
+}
+
+TEST_F(ConvertVerb, WhatIsNoModelAndWhereNothingCanBeWrittenAreNamed) {
+  write_file_atomically(path("notes.txt"), "hello");
+  const Ran text = run({"quantize", path("notes.txt"), path("m.gguf")});
+  EXPECT_EQ(text.code, 3);
+  EXPECT_THAT(text.err, AllOf(HasSubstr("notes.txt"), HasSubstr("a GGUF file, or a folder"),
+                              HasSubstr("found another file")));
+  EXPECT_THAT(run({"convert", path("none"), path("m.gguf"), "--to", "gguf"}).err,
+              HasSubstr("found no such file or folder"));
+  const Ran folder = run({"quantize", path("hf"), path("hf")});
+  EXPECT_EQ(folder.code, 1);
+  EXPECT_THAT(folder.err, AllOf(HasSubstr("writing " + path("hf")), HasSubstr("found a folder")));
+  EXPECT_THAT(run({"quantize", path("hf"), path("none/m.gguf")}).err,
+              HasSubstr("expected the folder " + path("none")));
+  EXPECT_THAT(run({"convert", path("hf"), path("back"), "--to", "hf"}).err,
+              HasSubstr("expected a GGUF file to read"));
 }
 
 }  // namespace

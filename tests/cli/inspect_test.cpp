@@ -93,6 +93,8 @@ TEST_F(Inspect, EndsWithTheExitCodeOfData) {
   const Ran ran = inspect({path()});
   EXPECT_EQ(ran.code, 3);
   EXPECT_THAT(ran.err, HasSubstr("model.safetensors"));
+  write_file_atomically(path("odd.gguf"), "garbage and more of it");
+  EXPECT_THAT(inspect({path("odd.gguf")}).err, AllOf(HasSubstr("odd.gguf"), HasSubstr("GGUF")));
 }
 
 TEST_F(Inspect, KeepsControlCharactersOfNamesFromTheTerminal) {

@@ -125,8 +125,20 @@ TEST_F(TokenizerVerb, WrongUseAndBadDataHaveTheirExitCodes) {
   write_file_atomically(at("ids.txt"), "1 2 x");
   EXPECT_EQ(run({"decode", at("out"), at("ids.txt")}).second, 3);
   EXPECT_THAT(error_, HasSubstr("byte 4"));
+  EXPECT_THAT(error_, HasSubstr("ids.txt"));
   write_file_atomically(at("ids.txt"), "99999999999");
   EXPECT_EQ(run({"decode", at("out"), at("ids.txt")}).second, 3);
+}
+
+TEST_F(TokenizerVerb, ABrokenConversationIsNamedWithItsPlace) {
+  ASSERT_EQ(train(), 0) << error_;
+  write_file_atomically(at("out/chat_template.jinja"), "{{ messages[0].content }}");
+  write_file_atomically(at("chat.json"), "{\"messages\":\n[1,}");
+  EXPECT_EQ(run({"encode", at("out"), at("chat.json"), "--chat"}).second, 3);
+  EXPECT_THAT(error_, AllOf(HasSubstr("chat.json"), HasSubstr("line 2")));
+  write_file_atomically(at("chat.json"), "[]");
+  EXPECT_EQ(run({"encode", at("out"), at("chat.json"), "--chat"}).second, 3);
+  EXPECT_THAT(error_, AllOf(HasSubstr("chat.json"), HasSubstr("messages")));
 }
 
 }  // namespace
