@@ -22,6 +22,7 @@ import tempfile
 import numpy as np
 import torch
 import transformers
+from safetensors.numpy import load_file, save_file
 
 from common.package import CAIRN, import_cairn
 from llama import library
@@ -36,18 +37,25 @@ CHANGES = {
     "qwen2": {"use_sliding_window": False, "sliding_window": None, "layer_types": None},
     "qwen3": {"attention_bias": False},
     "gemma3": {"query_pre_attn_scalar": 16},
+    "gemma3-multimodal": {"text_config": {"query_pre_attn_scalar": 16}},
 }
 # GELU is a table of f16 in llama.cpp; that alone moves these logits by 1.07e-3 (in transformers too, when
 # its GELU reads and writes f16): T5 does not scale its scores.
 PEER_LIMITS = {"t5-gated": 2e-3}
+LEFT_OUT = {"qwen3": ".bias"}  # tensors by how their names end
 UNSAYABLE = {"llama-dynamic"}  # cairn convert refuses it
 
 
 def prepare(name: str, folder: pathlib.Path) -> None:
     shutil.copytree(MODELS / name, folder, dirs_exist_ok=True)
     config = json.loads((folder / "config.json").read_text())
-    config.update(CHANGES.get(name, {}))
+    for key, value in CHANGES.get(name, {}).items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) else value
     (folder / "config.json").write_text(json.dumps(config))
+    if ending := LEFT_OUT.get(name):
+        file = folder / "model.safetensors"
+        tensors = load_file(file)
+        save_file({key: tensors[key] for key in tensors if not key.endswith(ending)}, file)
 
 
 def logits_of(model, tokens, source):
@@ -92,14 +100,17 @@ def compare(package, name: str, folder: pathlib.Path) -> bool:
         sys.exit(f"cairn does not convert {name}")
     model = open_folder(folder)
     draw = np.random.default_rng(7)
-    tokens, source = draw.integers(3, model.config.vocab_size, TOKENS), None
+    vocab_size = model.config.get_text_config().vocab_size
+    tokens, source = draw.integers(3, vocab_size, TOKENS), None
     if model.config.is_encoder_decoder:
-        source = draw.integers(3, model.config.vocab_size, SOURCE)
+        source = draw.integers(3, vocab_size, SOURCE)
         tokens[0] = model.config.decoder_start_token_id
     expected = logits_of(model, tokens, source)
+    # Of frequencies that depend on the context, those for more than the original one.
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", 0)
     found = {
         "llama_cpp": of_llama_cpp(gguf, tokens, source, model.config),
-        "cairn": package.Model(gguf, threads=1).logits(
+        "cairn": package.Model(gguf, threads=1, context=context).logits(
             tokens.tolist(), *([] if source is None else [source.tolist()])),
     }
     if source is not None:

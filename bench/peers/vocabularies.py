@@ -216,6 +216,23 @@ def templates_of(folder):
     return {one["name"]: (one["template"], token) for one in found}
 
 
+def write_small(folder, source):
+    """The templates and special tokens of `source` around a vocabulary of bytes: a program a
+    conversation then starts in milliseconds, and renders the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    added = json.loads((source / "tokenizer.json").read_text())["added_tokens"]
+    special = [token for token in added if token["special"]]
+    for place, token in enumerate(special):
+        token["id"] = len(letters) + place
+    (folder / "tokenizer.json").write_text(json.dumps({
+        "version": "1.0", "added_tokens": special,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+        "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "vocab": {c: i for i, c in enumerate(letters)}, "merges": []}}))
+    shutil.copy(source / "tokenizer_config.json", folder)
+
+
 def our_chat(folder, template, conversation):
     done = subprocess.run([CAIRN, "tokenizer", "encode", folder, "--chat", "--json", "--template",
                            template], input=json.dumps(conversation).encode(), capture_output=True)
@@ -224,9 +241,11 @@ def our_chat(folder, template, conversation):
     return {"error": True} if done.returncode == 3 else {"failed": done.stderr.decode()}
 
 
-def compare_chat(name, folder, count):
+def compare_chat(name, source_folder, count):
     good = True
-    for template, (source, token) in templates_of(folder).items():
+    folder = FOLDER / "chat" / name
+    write_small(folder, source_folder)
+    for template, (source, token) in templates_of(source_folder).items():
         choose = random.Random(f"real {name}")
         rendered, differences = 0, []
         for _ in range(count):
@@ -244,6 +263,7 @@ def compare_chat(name, folder, count):
         for difference in differences[:3]:
             print("  " + json.dumps(difference, ensure_ascii=False), file=sys.stderr)
         good &= not differences
+    shutil.rmtree(folder)
     return good
 
 
