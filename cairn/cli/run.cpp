@@ -113,8 +113,11 @@ Speed measure_speed(const Generation& generation, const Engine& engine, ThreadTe
     speed.prompt_rate = static_cast<double>(generation.prompt_tokens) / generation.prefill_seconds;
   if (generation.read_tokens == 0 || generation.decode_seconds <= 0) return speed;
   speed.rate = static_cast<double>(generation.read_tokens) / generation.decode_seconds;
-  speed.bandwidth = static_cast<double>(generation.passes) / generation.decode_seconds *
-                    static_cast<double>(engine.bytes_per_token());
+  // What a constraint spared is spread over all passes that knew it, the prompt's last among them.
+  const auto passes = static_cast<double>(generation.passes);
+  const double bytes = static_cast<double>(engine.bytes_per_token()) -
+                       static_cast<double>(engine.skipped_bytes()) / (passes + 1);
+  speed.bandwidth = passes * bytes / generation.decode_seconds;
   if (generation.read_tokens >= kFewTokens && !interrupted)
     speed.bandwidth_limit = 1e9 * measure_read_bandwidth(kBlock, team, 0.1);
   return speed;

@@ -158,6 +158,7 @@ void DecodeProgram::run(const DecodePass& pass) {
   turn_angles(pass);
   if (pass.tokens.size() > kFewTokens || !parts_.fusion) buffers_.cover(pass.tokens.size());
   std::fill(faults_.begin(), faults_.end(), Fault());
+  choose_head_rows(pass.head);
   barriers_ = 0;
   for (PassBuffers::Own& own : buffers_.own) own.waited = {};
   for (int thread = 0; thread < team_.size(); ++thread) barrier_.forget_lost(thread);
@@ -168,6 +169,7 @@ void DecodeProgram::run(const DecodePass& pass) {
   const auto took = std::chrono::steady_clock::now() - begin;
   note_time(pass, alone, took);
   check_faults(pass);
+  collect_best(pass.head, alone);
 }
 
 double DecodeProgram::barrier_seconds() const {

@@ -1,7 +1,7 @@
 // Runs a compiled decode program (infer/decode_plan.h): one pass reads 1 to kMostTokens tokens
-// behind those in the caches and leaves logits. All threads of the team walk the program side by
-// side in one parallel region and meet at barriers only; or, where the processors are wanted by
-// others too, one thread walks it alone (infer/pass_governor.h).
+// behind those in the caches and leaves logits, or the highest of them. All threads of the team
+// walk the program side by side in one parallel region and meet at barriers only; or, where the
+// processors are wanted by others too, one thread walks it alone (infer/pass_governor.h).
 //
 // Passes of up to kFewTokens tokens, the steps of generation: every thread keeps the residual
 // stream of its own and norms it itself, which is quicker than waiting for another to do it;
@@ -27,6 +27,7 @@
 #include "cairn/infer/activation_squares.h"
 #include "cairn/infer/decode_plan.h"
 #include "cairn/infer/decoder_weights.h"
+#include "cairn/infer/head_request.h"
 #include "cairn/infer/paged_cache.h"
 #include "cairn/infer/pass_buffers.h"
 #include "cairn/infer/pass_governor.h"
@@ -43,9 +44,8 @@ struct DecodePass {
   std::span<const std::unique_ptr<AttentionCache>> rooms;  // one a layer; null in plain layers
   // One a layer of the decoder that reads a source: an encoder's pass fills them.
   std::span<const std::shared_ptr<AttentionCache>> source;
-  // [1, vocab_size]: what follows the last token; [tokens, vocab_size]: what follows each; or
-  // empty.
-  View2<float> logits;
+  // Of one place, behind the last token; or of as many as there are tokens; or of none.
+  HeadRequest head;
   ActivationSquares* squares = nullptr;  // of what products read, where somebody wants them
 };
 
@@ -89,6 +89,8 @@ class DecodeProgram {
   double barrier_seconds() const;
   // Passes so far that one thread of a team of several has walked.
   size_t passes_alone() const { return passes_alone_; }
+  // Bytes of the head that passes so far had no need to read.
+  size_t skipped_bytes() const { return skipped_bytes_; }
 
  private:
   // One layer beside its products.
@@ -129,6 +131,9 @@ class DecodeProgram {
                     AnyView3 out);
   void fill_source(const DecodePass& pass, bool alone);
   void check_faults(const DecodePass& pass) const;
+  // Before and behind a walk (head_step.cpp).
+  void choose_head_rows(const HeadRequest& head);
+  void collect_best(const HeadRequest& head, bool alone);
 
   ModelConfig config_;
   ThreadTeam& team_;
@@ -149,7 +154,11 @@ class DecodeProgram {
   AlignedBuffer attention_saved_, attention_workspace_;  // of an encoder
   std::vector<int32_t> positions_;                       // of an encoder's tokens
   std::vector<Fault> faults_;                            // one a thread
-  size_t barriers_ = 0, passes_alone_ = 0;
+  // Groups of the head's rows that hold an id that may follow, where some may not: neighbours of a
+  // thread's part together.
+  std::vector<PlannedRows> allowed_rows_;
+  size_t allowed_groups_ = 0;
+  size_t barriers_ = 0, passes_alone_ = 0, skipped_bytes_ = 0;
 };
 
 }  // namespace cairn

@@ -52,10 +52,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-int32_t best(View1<const float> logits) {
-  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
 }  // namespace
 
 ModelConfig RandomDecoder::shape(std::string_view name) {
@@ -152,16 +148,21 @@ void DecodeSpeed::fill(size_t length, FunctionRef<void(size_t)> read) {
   }
 }
 
+int32_t DecodeSpeed::next_token(int32_t token) {
+  next_.read(session_, {&token, 1});
+  return next_.draw(session_.tokens());
+}
+
 std::vector<double> DecodeSpeed::decode(size_t depth, size_t tokens) {
   fill(depth);
   session_.reserve(depth + std::max(tokens, kWarmUp));
   int32_t token = text(depth);
-  for (size_t i = 0; i < kWarmUp; ++i) token = best(session_.append(token));
+  for (size_t i = 0; i < kWarmUp; ++i) token = next_token(token);
   session_.truncate(depth);
   std::vector<double> seconds;
   for (size_t i = 0; i < tokens; ++i) {
     const auto start = Clock::now();
-    token = best(session_.append(token));
+    token = next_token(token);
     seconds.push_back(seconds_since(start));
   }
   session_.keep(depth);
@@ -176,7 +177,7 @@ double DecodeSpeed::barrier_share(size_t depth, size_t tokens) {
   std::vector<double> shares;
   for (size_t i = 0; i < tokens; ++i) {
     const auto start = Clock::now();
-    token = best(session_.append(token));
+    token = next_token(token);
     shares.push_back(engine_.barrier_seconds() / seconds_since(start));
   }
   engine_.time_barriers(false);
@@ -192,9 +193,9 @@ double DecodeSpeed::prefill(size_t tokens) {
   std::vector<int32_t> prompt;
   for (size_t i = 0; i < tokens; ++i) prompt.push_back(text(i));
   const auto start = Clock::now();
-  const int32_t next = best(session_.append(prompt));
-  const double seconds = seconds_since(start);
-  return next < 0 ? 0 : seconds;
+  next_.read(session_, prompt);
+  next_.draw(session_.tokens());
+  return seconds_since(start);
 }
 
 std::vector<double> DecodeSpeed::passes(size_t depth, size_t width, size_t count) {

@@ -10,6 +10,7 @@
 
 #include "cairn/base/function_ref.h"
 #include "cairn/infer/engine.h"
+#include "cairn/infer/next_tokens.h"
 
 namespace cairn {
 
@@ -48,7 +49,7 @@ class DecodeSpeed {
   static constexpr size_t kRead = 2048;
   const Session& session() const { return session_; }
 
-  // Tokens one by one behind `depth` others, each the first-best of the logits before it: the time
+  // Tokens one by one behind `depth` others, each drawn greedily as generate() draws them: the time
   // of each. Throws Error (usage) when they do not fit the context.
   std::vector<double> decode(size_t depth, size_t tokens);
   // Of the time of such a token, the part that a thread waits at barriers (the median).
@@ -59,11 +60,17 @@ class DecodeSpeed {
   std::vector<double> passes(size_t depth, size_t width, size_t count);
 
  private:
-  DecodeSpeed(Engine& engine, Session session) : engine_(engine), session_(std::move(session)) {}
+  DecodeSpeed(Engine& engine, Session session)
+      : engine_(engine),
+        session_(std::move(session)),
+        next_({.temperature = 0}, engine.config().vocab_size) {}
   int32_t text(size_t position) const;
+  // Reads a token and draws the next.
+  int32_t next_token(int32_t token);
 
   Engine& engine_;
   Session session_;
+  NextTokens next_;  // greedy
 };
 
 }  // namespace cairn

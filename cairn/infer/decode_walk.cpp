@@ -59,7 +59,7 @@ void DecodeProgram::Walk::run(size_t from, size_t to) {
   }
   if (to < program_.layers_.size())
     before_attention(to);
-  else if (pass_.logits.rows > 0 || !mine_[0].readers.empty())
+  else if (pass_.head.places() > 0 || !mine_[0].readers.empty())
     read_head();
 }
 
@@ -164,16 +164,15 @@ void DecodeProgram::Walk::read_head() {
                   ProductInput::head, layers - 1};
   const ActivationKinds kinds = program_.plan_.head_kinds();
   if (!mine_[0].readers.empty()) return normalize(norm, kinds, false);
-  if (pass_.logits.rows == tokens_) {
+  if (pass_.head.places() == tokens_) {
     normalize(norm, kinds, false);
-    for (const ThreadProgram& rows : mine_) multiply(rows.head, blocks_, pass_.logits, {});
-    return;
+    return multiply_head(blocks_);
   }
   const TokenBlock& block = blocks_[blocks_.size() - 1];
   const View1<float> x = block.x[block.tokens - 1];
   std::copy(x.begin(), x.end(), own_.last.x.data);
   normalize_block(norm, tokens_ - 1, own_.last, kinds, false);
-  for (const ThreadProgram& rows : mine_) multiply(rows.head, {&own_.last, 1}, pass_.logits, {});
+  multiply_head({&own_.last, 1});
 }
 
 void DecodeProgram::Walk::read_for(size_t reader) {

@@ -46,6 +46,10 @@ class DecodeProgram::Walk {
   void before_attention(size_t layer);
   void after_attention(size_t layer);
   void read_head();
+  // What the pass asks of the head, for the tokens of these blocks (head_step.cpp).
+  void multiply_head(std::span<const TokenBlock> blocks);
+  void multiply_allowed(const TokenBlock& block);
+  void multiply_asked(const PlannedRows& rows, const TokenBlock& block, const std::byte* then);
 
   void normalize(const Norm& norm, ActivationKinds kinds, bool keep);
   // The branch joins the residual stream x of a token; the sum of squares of what x becomes.

@@ -33,6 +33,29 @@ DType room_cache_type(std::optional<BlockType> wanted) {
                .found = std::string(block_type_name(*wanted))});
 }
 
+void refuse_request(const std::string& expected, size_t found) {
+  throw Error({.kind = ErrorKind::usage,
+               .doing = "asking what may follow a text",
+               .expected = expected,
+               .found = std::to_string(found)});
+}
+
+void check_request(const HeadRequest& head, size_t tokens, size_t vocab_size) {
+  static_assert(HeadRequest::kMostPlaces == DecodeProgram::kFewTokens);
+  const size_t places = head.places();
+  if (places != 1 && (places != tokens || places > HeadRequest::kMostPlaces))
+    refuse_request(fmt::format("one place, or one behind each of the {} tokens, at most {}", tokens,
+                               HeadRequest::kMostPlaces),
+                   places);
+  if (!head.allowed.empty() && head.allowed.size() != places)
+    refuse_request(fmt::format("a mask for each of {} places", places), head.allowed.size());
+  if (head.best.empty())
+    check_shape("asking what may follow a text", "logits", {places, vocab_size},
+                {head.logits.rows, head.logits.cols});
+  else if (head.k == 0 || head.k > HeadRequest::kMostBest)
+    refuse_request(fmt::format("1 to {} of the highest logits", HeadRequest::kMostBest), head.k);
+}
+
 }  // namespace
 
 struct Engine::Implementation {
@@ -69,10 +92,12 @@ struct Session::Implementation {
     tokens.reserve(engine->context);
   }
 
-  // Reads tokens in passes of at most kMostTokens; all or none. logits_of(first, count) says where
-  // the logits of a pass go: as many rows as tokens, or one, or none.
-  void read(std::span<const int32_t> text, FunctionRef<View2<float>(size_t, size_t)> logits_of,
+  // Reads tokens in passes of at most kMostTokens; all or none. head_of(first, count) says what
+  // the pass over these is asked.
+  void read(std::span<const int32_t> text, FunctionRef<HeadRequest(size_t, size_t)> head_of,
             ActivationSquares* squares = nullptr);
+  // The same, where only the last pass is asked anything.
+  void read(std::span<const int32_t> text, const HeadRequest& head);
 
   // Forgets all tokens from `length` on, and what a pass that failed has left in the rooms.
   void forget(size_t length) {
@@ -100,7 +125,7 @@ std::unique_ptr<Session::Implementation> Engine::Implementation::start() {
 }
 
 void Session::Implementation::read(std::span<const int32_t> text,
-                                   FunctionRef<View2<float>(size_t, size_t)> logits_of,
+                                   FunctionRef<HeadRequest(size_t, size_t)> head_of,
                                    ActivationSquares* squares) {
   static_assert(DecodeProgram::kMostTokens <= PagedCache::kRewind);
   engine->check(tokens.size(), text);
@@ -111,7 +136,7 @@ void Session::Implementation::read(std::span<const int32_t> text,
       const std::span<const int32_t> some = text.subspan(done, count);
       cache.prepare(tokens.size(), tokens.size() + count, before);
       engine->program.run(
-          {some, tokens.size(), &cache, rooms, source, logits_of(done, count), squares});
+          {some, tokens.size(), &cache, rooms, source, head_of(done, count), squares});
       tokens.insert(tokens.end(), some.begin(), some.end());
       done += count;
     }
@@ -119,6 +144,13 @@ void Session::Implementation::read(std::span<const int32_t> text,
     forget(before);
     throw;
   }
+}
+
+void Session::Implementation::read(std::span<const int32_t> text, const HeadRequest& head) {
+  const auto head_of = [&](size_t first, size_t count) {
+    return first + count == text.size() ? head : HeadRequest();
+  };
+  read(text, head_of);
 }
 
 void Engine::Implementation::check(size_t length, std::span<const int32_t> tokens) const {
@@ -153,9 +185,7 @@ Session::~Session() = default;
 View1<const float> Session::append(std::span<const int32_t> tokens) {
   std::vector<float>& logits = implementation_->engine->logits;
   const View2<float> last(logits.data(), 1, logits.size());
-  implementation_->read(tokens, [&](size_t first, size_t count) {
-    return first + count == tokens.size() ? last : last.rows_slice(0, 0);
-  });
+  implementation_->read(tokens, HeadRequest{.logits = last});
   return last[0];
 }
 
@@ -163,13 +193,21 @@ void Session::append(std::span<const int32_t> tokens, View2<float> logits) {
   implementation_->engine->check(length(), tokens);
   check_shape("reading tokens", "logits", {tokens.size(), config().vocab_size},
               {logits.rows, logits.cols});
-  implementation_->read(
-      tokens, [&](size_t first, size_t count) { return logits.rows_slice(first, count); });
+  const auto head_of = [&](size_t first, size_t count) {
+    return HeadRequest{.logits = logits.rows_slice(first, count)};
+  };
+  implementation_->read(tokens, head_of);
+}
+
+void Session::append(std::span<const int32_t> tokens, const HeadRequest& head) {
+  implementation_->engine->check(length(), tokens);
+  check_request(head, tokens.size(), config().vocab_size);
+  implementation_->read(tokens, head);
 }
 
 void Session::append(std::span<const int32_t> tokens, ActivationSquares& squares) {
   implementation_->read(
-      tokens, [](size_t, size_t) { return View2<float>(); }, &squares);
+      tokens, [](size_t, size_t) { return HeadRequest(); }, &squares);
 }
 
 std::span<const int32_t> Session::tokens() const {
@@ -337,6 +375,10 @@ double Engine::barrier_seconds() const {
 
 size_t Engine::barriers() const {
   return implementation_->program.barriers();
+}
+
+size_t Engine::skipped_bytes() const {
+  return implementation_->program.skipped_bytes();
 }
 
 size_t Engine::passes_alone() const {

@@ -32,6 +32,7 @@
 #include "cairn/base/thread_team.h"
 #include "cairn/infer/activation_squares.h"
 #include "cairn/infer/decoder_weights.h"
+#include "cairn/infer/head_request.h"
 #include "cairn/infer/pass_governor.h"
 #include "cairn/infer/program_parts.h"
 #include "cairn/tensor/view.h"
@@ -68,6 +69,12 @@ class Session {
   View1<const float> append(int32_t token) { return append({&token, 1}); }
   // The same, with the logits that follow each of the tokens: logits [tokens, vocab_size].
   void append(std::span<const int32_t> tokens, View2<float> logits);
+  // Reads them too, and answers what `head` asks about the tokens that may follow the last one
+  // (places() 1) or each of them, as many as HeadRequest::kMostPlaces. Throws as the others do, and
+  // Error (usage) when the request does not fit model and tokens. The highest logits are the same
+  // as among all logits, bit for bit; one that is NaN or infinite is left for the sampler to
+  // refuse.
+  void append(std::span<const int32_t> tokens, const HeadRequest& head);
   // Reads tokens without logits and adds the squares of what the products of every layer read.
   void append(std::span<const int32_t> tokens, ActivationSquares& squares);
 
@@ -141,6 +148,8 @@ class Engine {
   size_t barriers() const;
   // Passes so far that one thread of a team of several has walked.
   size_t passes_alone() const;
+  // Bytes of the head that all passes so far had no need to read (HeadRequest::allowed).
+  size_t skipped_bytes() const;
 
  private:
   friend class Session;

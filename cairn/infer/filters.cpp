@@ -10,10 +10,6 @@
 namespace cairn {
 namespace {
 
-bool ahead(const Candidate& a, const Candidate& b) {
-  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
-}
-
 bool by_id(const Candidate& a, const Candidate& b) {
   return a.id < b.id;
 }
@@ -81,24 +77,6 @@ void keep_top_k(std::vector<Candidate>& candidates, size_t k) {
   std::nth_element(candidates.begin(), candidates.begin() + static_cast<ptrdiff_t>(k),
                    candidates.end(), ahead);
   candidates.resize(k);
-  std::sort(candidates.begin(), candidates.end(), by_id);
-}
-
-void select_top_k(View1<const float> logits, size_t k, std::vector<Candidate>& candidates) {
-  candidates.clear();
-  // A heap with the worst kept candidate in front. Few of many logits ever get past it, and one of
-  // equal height never does: its id is higher.
-  float least = -std::numeric_limits<float>::infinity();
-  for (size_t id = 0; id < logits.size; ++id) {
-    if (!(logits[id] > least)) continue;
-    if (candidates.size() == k) {
-      std::pop_heap(candidates.begin(), candidates.end(), ahead);
-      candidates.pop_back();
-    }
-    candidates.push_back({logits[id], static_cast<int32_t>(id)});
-    std::push_heap(candidates.begin(), candidates.end(), ahead);
-    if (candidates.size() == k) least = candidates.front().logit;
-  }
   std::sort(candidates.begin(), candidates.end(), by_id);
 }
 

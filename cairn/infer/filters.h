@@ -6,14 +6,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "cairn/tensor/view.h"
+#include "cairn/infer/top_logits.h"
 
 namespace cairn {
-
-struct Candidate {
-  float logit;
-  int32_t id;
-};
 
 // Memory that filters reuse; reserve() makes them allocate nothing.
 struct FilterScratch {
@@ -31,10 +26,8 @@ struct FilterScratch {
 // (top-n-sigma, Tang et al. 2024, arXiv:2411.07641).
 void keep_top_n_sigma(std::vector<Candidate>& candidates, double n);
 
-// The k highest logits.
+// The k highest logits; straight from logits: TopLogits.
 void keep_top_k(std::vector<Candidate>& candidates, size_t k);
-// The same straight from logits, of which -infinity is left out.
-void select_top_k(View1<const float> logits, size_t k, std::vector<Candidate>& candidates);
 
 // Locally typical sampling (Meister et al. 2022, arXiv:2202.00666): the tokens whose surprise
 // -log p is nearest to the entropy, until their probabilities sum to at least `p`.

@@ -6,9 +6,9 @@
 #include <optional>
 
 #include "cairn/base/error.h"
+#include "cairn/infer/next_tokens.h"
 #include "cairn/infer/speculation/acceptance.h"
 #include "cairn/infer/stop_matcher.h"
-#include "cairn/tensor/tensor.h"
 
 namespace cairn {
 namespace {
@@ -50,17 +50,17 @@ class Writer {
   std::string& text_;
 };
 
-// Reads the prompt in pieces, so that reading a long one can be cancelled: a whole number of the
-// engine's largest passes, which leaves the logits as they are. Empty when cancelled.
-View1<const float> read_prompt(Session& session, std::span<const int32_t> prompt,
-                               TextCallback on_text) {
+// Reads a prompt but for its last piece, which it leaves. In pieces, so that reading a long one can
+// be cancelled: a whole number of the engine's largest passes, which leaves the logits as they are.
+// False when cancelled.
+bool read_beginning(Session& session, std::span<const int32_t>& prompt, TextCallback on_text) {
   constexpr size_t kPiece = 512;
   while (prompt.size() > kPiece) {
     session.append(prompt.first(kPiece));
     prompt = prompt.subspan(kPiece);
-    if (!on_text({})) return {};
+    if (!on_text({})) return false;
   }
-  return session.append(prompt);
+  return true;
 }
 
 // How many tokens all prompts begin with, but for at least one that each has for itself.
@@ -102,27 +102,25 @@ class Generator {
         options_(options),
         known_(std::min(session.config().vocab_size, tokenizer.vocab_size())),
         ends_(ending_tokens(tokenizer, session.config(), options.end_ids)),
-        sampler_(complete_options(options.sampling, tokenizer), known_),
+        next_(complete_options(options.sampling, tokenizer), known_, options.logprobs),
         accept_random_(options.sampling.seed, "speculation accept"),
         lengths_(options.most_proposed),
         writer_(tokenizer, options, on_text, result_.text) {
     if (options.constraint != nullptr) options.constraint->reset();
-    if (options.proposer != nullptr)
-      logits_ = Tensor(DType::f32, {options.most_proposed + 1, session.config().vocab_size});
   }
 
   Generation run(std::span<const int32_t> prompt, TextCallback on_text);
 
  private:
-  void decode(View1<const float> logits);
+  void decode();
   // Reads the last token, and with it what is proposed; says what follows. False at the end.
   bool pass();
   void propose();
   void trim_to_constraint();
   // Takes a token; false when the text ends with it.
-  bool say(int32_t id, View1<const float> logits);
-  int32_t choose(View1<const float> logits, std::span<const int32_t> history, size_t proposed);
-  const TokenMask* allowed();
+  bool say(int32_t id, size_t place);
+  int32_t choose(size_t place);
+  void find_allowed();
   bool end(StopReason reason) {
     result_.reason = reason;
     return false;
@@ -132,12 +130,15 @@ class Generator {
   const GenerateOptions& options_;
   size_t known_;
   std::vector<int32_t> ends_;
-  Sampler sampler_;
+  NextTokens next_;
   RandomStream accept_random_;
   ProposalLength lengths_;
   Proposal proposal_;
   std::vector<int32_t> history_;  // everything said, the last token included
-  Tensor logits_;                 // of a pass with proposals [most_proposed + 1, vocab_size]
+  std::vector<int32_t> passed_;   // what a pass reads: the last token, and the proposals
+  // What the constraint lets follow each of them.
+  std::vector<TokenMask> masks_;
+  std::vector<const TokenMask*> allowed_;
   Generation result_;
   Writer writer_;
 };
@@ -147,23 +148,27 @@ Generation Generator::run(std::span<const int32_t> prompt, TextCallback on_text)
   result_.tokens.reserve(std::min(options_.max_tokens, session_.room()));
   auto start = Clock::now();
   if (prompt.size() > session_.room()) session_.append(prompt);  // refuses, before any is read
-  const View1<const float> logits = read_prompt(session_, prompt, on_text);
+  const bool go_on = read_beginning(session_, prompt, on_text);
+  if (go_on) {
+    find_allowed();
+    next_.read(session_, prompt, allowed_);
+  }
   result_.prefill_seconds = seconds_since(start);
-  if (logits.empty()) {
+  if (!go_on) {
     end(StopReason::cancelled);
     return std::move(result_);
   }
   start = Clock::now();
-  decode(logits);
+  decode();
   if (result_.reason != StopReason::cancelled) writer_.finish();
   result_.decode_seconds = seconds_since(start);
   return std::move(result_);
 }
 
-void Generator::decode(View1<const float> logits) {
+void Generator::decode() {
   if (options_.max_tokens == 0) return;
   history_.assign(session_.tokens().begin(), session_.tokens().end());
-  if (!say(choose(logits, history_, SIZE_MAX), logits)) return;
+  if (!say(choose(0), 0)) return;
   while (pass()) {
   }
 }
@@ -173,29 +178,26 @@ bool Generator::pass() {
   if (session_.room() == 0) return end(StopReason::context_full);
   proposal_.clear();
   if (options_.proposer != nullptr) propose();
+  const size_t count = proposal_.tokens.size(), before = session_.length();
+  passed_.assign(1, history_.back());
+  passed_.insert(passed_.end(), proposal_.tokens.begin(), proposal_.tokens.end());
+  find_allowed();
   const auto start = Clock::now();
   ++result_.passes;
-  if (proposal_.tokens.empty()) {
-    const View1<const float> logits = session_.append(history_.back());
-    lengths_.record_pass(1, seconds_since(start));
-    ++result_.read_tokens;
-    return say(choose(logits, history_, SIZE_MAX), logits);
-  }
-  const size_t count = proposal_.tokens.size(), before = session_.length();
-  std::vector<int32_t> read = {history_.back()};
-  read.insert(read.end(), proposal_.tokens.begin(), proposal_.tokens.end());
-  const View2<float> logits = logits_.matrix<float>().rows_slice(0, count + 1);
-  session_.append(read, logits);
+  next_.read(session_, passed_, allowed_);
   lengths_.record_pass(count + 1, seconds_since(start));
+  if (count == 0) {
+    ++result_.read_tokens;
+    return say(choose(0), 0);
+  }
   result_.proposed += count;
   // One after another, until the model would have said something else.
   size_t accepted = 0;
   bool go_on = true;
   for (size_t i = 0; i <= count && go_on; ++i) {
-    const View1<const float> row = logits[i];
-    const int32_t id = choose(row, history_, i);
+    const int32_t id = choose(i);
     const bool as_proposed = i < count && id == proposal_.tokens[i];
-    go_on = say(id, row);
+    go_on = say(id, i);
     if (!as_proposed) break;
     ++accepted;
   }
@@ -226,36 +228,42 @@ void Generator::trim_to_constraint() {
   proposal_.tokens.resize(good);
 }
 
-const TokenMask* Generator::allowed() {
-  if (options_.constraint == nullptr) return nullptr;
-  const TokenMask& mask = options_.constraint->allowed();
-  if (mask.empty())
+// The head is told before a pass what may follow its tokens, so that it need not look at the rest.
+void Generator::find_allowed() {
+  const size_t count = proposal_.tokens.size();
+  allowed_.assign(count + 1, nullptr);
+  if (options_.constraint == nullptr) return;
+  masks_.resize(std::max(masks_.size(), allowed_.size()));
+  for (size_t i = 0; i <= count; ++i) {
+    masks_[i] = options_.constraint->allowed();
+    allowed_[i] = &masks_[i];
+    if (i < count) options_.constraint->accept(proposal_.tokens[i]);
+  }
+  options_.constraint->rollback(count);
+}
+
+// The token that follows a place of the last pass, which is the end of the history.
+int32_t Generator::choose(size_t place) {
+  if (allowed_[place] != nullptr && allowed_[place]->empty())
     throw Error({.kind = ErrorKind::data,
                  .doing = "generating by a grammar",
                  .expected = "a token of the vocabulary that may come next",
                  .found = "none",
                  .hint = "the vocabulary lacks bytes, or a token that ends a text"});
-  return &mask;
-}
-
-// The token behind `history`; `proposed`: the number of the proposal for this place, if any.
-int32_t Generator::choose(View1<const float> logits, std::span<const int32_t> history,
-                          size_t proposed) {
-  const View1<const float> usable = logits.slice(0, known_);
-  const TokenDistribution p = sampler_.distribution(usable, history, allowed());
-  const double draw = sampler_.random(history.size());
-  if (proposed >= proposal_.tokens.size()) return p.at(draw);
+  const TokenDistribution p = next_.distribution(place, history_);
+  const double draw = next_.sampler().random(history_.size());
+  if (place >= proposal_.tokens.size()) return p.at(draw);
   std::span<const TokenProbability> q;
-  if (!proposal_.drawn_from.empty()) q = proposal_.drawn_from[proposed];
-  return decide_token(p, proposal_.tokens[proposed], q, draw,
-                      accept_random_.uniform(history.size()));
+  if (!proposal_.drawn_from.empty()) q = proposal_.drawn_from[place];
+  return decide_token(p, proposal_.tokens[place], q, draw, accept_random_.uniform(history_.size()));
 }
 
-bool Generator::say(int32_t id, View1<const float> logits) {
+bool Generator::say(int32_t id, size_t place) {
   result_.tokens.push_back(id);
   history_.push_back(id);
   if (options_.logprobs)
-    result_.logprobs.push_back(token_logprobs(logits.slice(0, known_), id, options_.top_logprobs));
+    result_.logprobs.push_back(
+        token_logprobs(next_.logits(place).slice(0, known_), id, options_.top_logprobs));
   if (options_.constraint != nullptr) options_.constraint->accept(id);
   const bool ends = std::find(ends_.begin(), ends_.end(), id) != ends_.end();
   if (ends && (!options_.ignore_eos || options_.constraint != nullptr)) return end(StopReason::eos);
@@ -327,8 +335,12 @@ std::vector<Generation> generate_each(Engine& engine, const Tokenizer& tokenizer
   const size_t start = continues ? common_start(prompts) : 0;
   std::optional<Session> shared;
   if (continues) shared = engine.start();
-  bool go_on =
-      start == 0 || !read_prompt(*shared, std::span(prompts[0]).first(start), on_text).empty();
+  bool go_on = true;
+  if (start > 0) {
+    std::span<const int32_t> beginning = std::span(prompts[0]).first(start);
+    go_on = read_beginning(*shared, beginning, on_text);
+    if (go_on) shared->append(beginning);
+  }
   const auto ask = [&](std::string_view piece) { return go_on = on_text(piece); };
   std::vector<Generation> made;
   for (const std::vector<int32_t>& prompt : prompts) {

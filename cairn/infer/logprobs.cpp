@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cairn/infer/filters.h"
+#include "cairn/infer/top_logits.h"
 
 namespace cairn {
 
@@ -17,11 +17,12 @@ TokenLogprobs token_logprobs(View1<const float> logits, int32_t id, size_t top) 
   };
   TokenLogprobs result{of(id), {}};
   if (top == 0) return result;
-  std::vector<Candidate> best;
-  select_top_k(logits, top, best);
-  std::sort(best.begin(), best.end(), [](const Candidate& a, const Candidate& b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
-  });
+  TopLogits highest_logits;
+  highest_logits.begin(std::min(top, logits.size));
+  highest_logits.add(logits, 0);
+  const std::span<const Candidate> kept = highest_logits.candidates();
+  std::vector<Candidate> best(kept.begin(), kept.end());
+  std::sort(best.begin(), best.end(), ahead);
   for (const Candidate& candidate : best) result.top.push_back(of(candidate.id));
   return result;
 }

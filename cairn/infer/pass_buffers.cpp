@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cairn/infer/attention_step.h"
+#include "cairn/infer/head_request.h"
 
 namespace cairn {
 
@@ -78,6 +79,8 @@ PassBuffers::PassBuffers(const ModelConfig& config, const AttentionGeometry& g, 
     mine.few = take_block(config, widest, kFewTokens);
     mine.last = take_block(config, widest, 1);
     mine.attended = take(kFewTokens, attended_size);
+    mine.head = take(1, kHeadLogits)[0];
+    for (TopLogits& best : mine.best) best.begin(HeadRequest::kMostBest);
     mine.gate_up = take(most, 2 * gated_rows);
     mine.queries = take(kQueryTokens * group, g.head_dim);
     mine.parts = take(kQueryTokens * group, part);

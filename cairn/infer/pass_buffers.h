@@ -12,6 +12,7 @@
 #include "cairn/attention/mechanism.h"
 #include "cairn/base/memory.h"
 #include "cairn/infer/expert_routes.h"
+#include "cairn/infer/top_logits.h"
 #include "cairn/kernels/tile_products.h"
 #include "cairn/model/config.h"
 #include "cairn/tensor/view.h"
@@ -31,7 +32,8 @@ class PassBuffers {
   static constexpr size_t kFewTokens = 8;     // up to which every thread norms for itself
   static constexpr size_t kMostTokens = 256;  // of a pass of a decoder
   static constexpr size_t kBlockTokens = 32;
-  static constexpr size_t kQueryTokens = 16;  // of a task of a long pass's attention
+  static constexpr size_t kHeadLogits = 4096;  // of a piece of the head: half a first-level cache
+  static constexpr size_t kQueryTokens = 16;   // of a task of a long pass's attention
 
   // What belongs to one thread.
   struct Own {
@@ -43,7 +45,10 @@ class PassBuffers {
     View2<float> parts, spans, sums;          // [kQueryTokens * group, part size]
     View1<float> row;                         // [widest row]
     std::array<float, kBlockTokens> scale{};  // of a block's tokens
-    std::chrono::nanoseconds waited{};        // at the barriers of a timed pass
+    // Of the head, where few logits are wanted: those of a piece of its rows, and the highest.
+    View1<float> head;                       // [kHeadLogits]
+    std::array<TopLogits, kFewTokens> best;  // by place
+    std::chrono::nanoseconds waited{};       // at the barriers of a timed pass
     // With experts: where tokens go, and blocks of one expert's tokens each, whose `first` is
     // counted from the expert's first slot. The memory of a long pass's blocks is shared.
     std::optional<ExpertRoutes> routes;

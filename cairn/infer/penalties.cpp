@@ -18,6 +18,11 @@ std::span<const int32_t> last_tokens(std::span<const int32_t> history, int64_t w
   return window > 0 && history.size() > most ? history.last(most) : history;
 }
 
+bool penalizes_window(const SamplingOptions& options) {
+  return options.repetition_penalty != 1 || options.presence_penalty != 0 ||
+         options.frequency_penalty != 0;
+}
+
 // z[i]: how many tokens of `text`, read backwards from i places before its end, equal those read
 // backwards from its end (the Z algorithm on the reversed text). z[0] is not used.
 void common_ends(std::span<const int32_t> text, std::vector<uint32_t>& z) {
@@ -58,12 +63,26 @@ Penalties::Penalties(const SamplingOptions& options, size_t vocab_size)
     if (id >= 0 && static_cast<size_t>(id) < vocab_size) breaker_[static_cast<size_t>(id)] = true;
 }
 
+size_t Penalties::most_lowered(size_t history, const SamplingOptions& options) {
+  const bool raises = std::any_of(options.logit_bias.begin(), options.logit_bias.end(),
+                                  [](const LogitBias& entry) { return entry.bias > 0; });
+  if (raises || options.repetition_penalty < 1 || options.presence_penalty < 0 ||
+      options.frequency_penalty < 0)
+    return SIZE_MAX;
+  const auto within = [&](int64_t window) {
+    return window > 0 ? std::min(history, static_cast<size_t>(window)) : history;
+  };
+  size_t lowered = options.logit_bias.size();
+  if (penalizes_window(options)) lowered += within(options.repetition_window);
+  if (options.dry_multiplier > 0) lowered += within(options.dry_window);
+  return lowered;
+}
+
 void Penalties::apply(std::span<const int32_t> history, const SamplingOptions& options,
                       std::span<float> logits) {
   for (const LogitBias& entry : options.logit_bias)
     logits[static_cast<size_t>(entry.id)] += static_cast<float>(entry.bias);
-  if (options.repetition_penalty != 1 || options.presence_penalty != 0 ||
-      options.frequency_penalty != 0)
+  if (penalizes_window(options))
     penalize_window(last_tokens(history, options.repetition_window), options, logits);
   if (options.dry_multiplier > 0)
     penalize_sequences(last_tokens(history, options.dry_window), options, logits);

@@ -9,6 +9,7 @@
 // All are pure functions of the history: nothing has to be rolled back with it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -26,6 +27,10 @@ class Penalties {
  public:
   // Throws Error (usage) for a bias of an unknown token, or one that is NaN or +infinity.
   Penalties(const SamplingOptions& options, size_t vocab_size);
+
+  // How many logits apply() changes at most behind a history of so many tokens; SIZE_MAX when it
+  // may raise one.
+  static size_t most_lowered(size_t history, const SamplingOptions& options);
 
   // Changes logits [vocab_size] by what `history` holds. Ids outside the vocabulary count for
   // nothing. Allocates only when the history grows beyond all before it.

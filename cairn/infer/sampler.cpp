@@ -27,6 +27,10 @@ constexpr size_t kHeapTopK = 512;
                .hint = "the model's weights are damaged or its training has diverged"});
 }
 
+[[noreturn]] void refuse_logit(float logit, size_t id) {
+  refuse_logits(fmt::format("{} for token {}", logit, id));
+}
+
 void check_logits(View1<const float> logits) {
   bool finite = false, good = true;
   for (size_t id = 0; id < logits.size; ++id) {
@@ -35,8 +39,7 @@ void check_logits(View1<const float> logits) {
   }
   if (!good)
     for (size_t id = 0; id < logits.size; ++id)
-      if (!(logits[id] < std::numeric_limits<float>::infinity()))
-        refuse_logits(fmt::format("{} for token {}", logits[id], id));
+      if (!(logits[id] < std::numeric_limits<float>::infinity())) refuse_logit(logits[id], id);
   if (!finite) refuse_logits("-infinity for every token");
 }
 
@@ -73,6 +76,7 @@ Sampler::Sampler(const SamplingOptions& options, size_t vocab_size)
   candidates_.reserve(vocab_size);
   weights_.reserve(vocab_size);
   scratch_.reserve(vocab_size);
+  top_.begin(kHeapTopK);
 }
 
 int32_t Sampler::sample(View1<const float> logits, std::span<const int32_t> history,
@@ -87,8 +91,34 @@ TokenDistribution Sampler::distribution(View1<const float> logits, std::span<con
   std::copy(logits.begin(), logits.end(), logits_.begin());
   penalties_.apply(history, options_, logits_);
   gather(allowed);
+  return filtered(history.size());
+}
+
+TokenDistribution Sampler::distribution(const TopLogits& logits, std::span<const int32_t> history) {
+  if (logits.fault()) refuse_logit(logits.fault()->logit, static_cast<size_t>(logits.fault()->id));
+  if (logits.candidates().empty()) refuse_logits("-infinity for every token that may come next");
+  const auto highest_id = static_cast<size_t>(logits.candidates().back().id);
+  if (highest_id >= logits_.size())
+    check_shape("sample", "logits", {logits_.size()}, {highest_id + 1});
+  for (const Candidate& c : logits.candidates()) logits_[static_cast<size_t>(c.id)] = c.logit;
+  // Changes logits of other tokens too, which nobody looks at.
+  penalties_.apply(history, options_, logits_);
+  candidates_.clear();
+  for (const Candidate& c : logits.candidates()) take(c.id);
+  return filtered(history.size());
+}
+
+size_t Sampler::needed_logits(uint64_t position, const TokenMask* allowed) const {
+  size_t all = logits_.size();
+  if (allowed != nullptr) all = std::min(all, allowed->count());
+  if (!top_k_is_first() || top_k() == 0) return all;
+  const size_t lowered = Penalties::most_lowered(position, options_);
+  return lowered >= all || top_k() >= all - lowered ? all : top_k() + lowered;
+}
+
+TokenDistribution Sampler::filtered(uint64_t position) {
   if (candidates_.empty()) refuse_logits("none that the bias and the constraint allow");
-  filter(history.size());
+  filter(position);
   const double total = options_.temperature > 0
                            ? softmax_weights(candidates_, options_.temperature, weights_)
                            : (weights_.assign(1, 1.0F), 1.0);
@@ -97,22 +127,22 @@ TokenDistribution Sampler::distribution(View1<const float> logits, std::span<con
 
 void Sampler::gather(const TokenMask* allowed) {
   const View1<const float> all(logits_.data(), logits_.size());
-  const bool greedy = options_.temperature == 0;
-  const size_t k = greedy ? 1 : static_cast<size_t>(options_.top_k);
-  const bool first = greedy || options_.top_n_sigma == 0;  // top-k is the first filter
-  if (allowed == nullptr && first && k > 0 && k <= kHeapTopK) {
-    select_top_k(all, k, candidates_);
-    return;
-  }
   candidates_.clear();
-  const auto take = [&](int32_t id) {
-    const auto at = static_cast<size_t>(id);
-    if (at < all.size && all[at] > kNever) candidates_.push_back({all[at], id});
-  };
-  if (allowed != nullptr)
-    allowed->for_each(take);
-  else
+  if (allowed == nullptr && top_k_is_first() && top_k() > 0 && top_k() <= kHeapTopK) {
+    top_.begin(top_k());
+    top_.add(all, 0);
+    top_.sort();
+    candidates_.assign(top_.candidates().begin(), top_.candidates().end());
+  } else if (allowed != nullptr) {
+    allowed->for_each([&](int32_t id) { take(id); });
+  } else {
     for (size_t id = 0; id < all.size; ++id) take(static_cast<int32_t>(id));
+  }
+}
+
+void Sampler::take(int32_t id) {
+  const auto at = static_cast<size_t>(id);
+  if (at < logits_.size() && logits_[at] > kNever) candidates_.push_back({logits_[at], id});
 }
 
 void Sampler::filter(uint64_t position) {

@@ -8,6 +8,11 @@
 //   5. one draw from what is left, renormalised.
 // T = 0 is greedy: the highest logit after step 2, of equal ones the lowest id.
 //
+// Greedy sampling, and top-k where no filter comes before it, look at few of the logits: the k
+// highest after step 2. Where step 2 lowers at most m tokens and raises none, these are among the
+// k + m highest before it, as each of the others has k tokens ahead of it that stay as they were.
+// Who knows those few needs no other logits (needed_logits).
+//
 // Every draw at a position is a pure function of (seed, position): the same seed gives the same
 // text, also when generation is split, forked, resumed or rolled back, and for any thread count.
 #pragma once
@@ -20,6 +25,7 @@
 #include "cairn/infer/filters.h"
 #include "cairn/infer/penalties.h"
 #include "cairn/infer/token_mask.h"
+#include "cairn/infer/top_logits.h"
 #include "cairn/tensor/view.h"
 
 namespace cairn {
@@ -71,19 +77,35 @@ class Sampler {
   // What sample() draws from, at point random(position).
   TokenDistribution distribution(View1<const float> logits, std::span<const int32_t> history,
                                  const TokenMask* allowed = nullptr);
+  // The same from the highest logits of the tokens that are allowed: the needed_logits() highest or
+  // more, in rising order of ids. Throws as with all logits.
+  TokenDistribution distribution(const TopLogits& logits, std::span<const int32_t> history);
+  // How many of the highest logits of the tokens that are allowed decide what may be drawn at a
+  // position: at most as many as there are tokens.
+  size_t needed_logits(uint64_t position, const TokenMask* allowed = nullptr) const;
   // The point of the cumulative distribution that is drawn at a position.
   double random(uint64_t position) const { return random_.uniform(position); }
 
   const SamplingOptions& options() const { return options_; }
 
  private:
+  // Greedy sampling is top-k of 1. 0: all.
+  size_t top_k() const {
+    return options_.temperature == 0 ? 1 : static_cast<size_t>(options_.top_k);
+  }
+  bool top_k_is_first() const { return options_.temperature == 0 || options_.top_n_sigma == 0; }
   void gather(const TokenMask* allowed);
+  // Makes a token a candidate, unless it is excluded.
+  void take(int32_t id);
   void filter(uint64_t position);
+  // Of the candidates.
+  TokenDistribution filtered(uint64_t position);
 
   SamplingOptions options_;
   RandomStream random_, xtc_random_;
   Penalties penalties_;
-  std::vector<float> logits_;
+  std::vector<float> logits_;  // after step 2, of all tokens or of those that were given
+  TopLogits top_;
   std::vector<Candidate> candidates_;
   std::vector<float> weights_;  // by candidate
   FilterScratch scratch_;

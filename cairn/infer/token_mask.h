@@ -23,6 +23,10 @@ class TokenMask {
   void insert(int32_t id) {
     words_[static_cast<size_t>(id) / 64] |= uint64_t{1} << (static_cast<size_t>(id) % 64);
   }
+  // Ids [first, first + 16), a bit each; `first` must be a multiple of 16.
+  uint32_t sixteen(size_t first) const {
+    return first < size_ ? static_cast<uint32_t>(words_[first / 64] >> (first % 64) & 0xFFFF) : 0;
+  }
   size_t count() const {
     size_t sum = 0;
     for (const uint64_t word : words_) sum += static_cast<size_t>(std::popcount(word));

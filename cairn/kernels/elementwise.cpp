@@ -146,6 +146,20 @@ bool finite_bf16(const bf16* x, size_t n) {
   return finite_span(x, n);
 }
 
+size_t first_above_f32(const float* x, size_t begin, size_t n, float limit) {
+  const FloatTag d;
+  const size_t lanes = hn::Lanes(d);
+  const auto most = hn::Set(d, limit);
+  size_t i = begin;
+  for (; i + lanes <= n; i += lanes) {
+    const auto below = hn::Le(hn::LoadU(d, x + i), most);  // false for NaN
+    if (hn::AllTrue(d, below)) continue;
+    return i + static_cast<size_t>(hn::FindFirstTrue(d, hn::Not(below)));
+  }
+  while (i < n && x[i] <= limit) ++i;
+  return i;
+}
+
 }  // namespace cairn::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -163,6 +177,7 @@ HWY_EXPORT(exp_minus_f32);
 HWY_EXPORT(exp_minus_bf16);
 HWY_EXPORT(finite_f32);
 HWY_EXPORT(finite_bf16);
+HWY_EXPORT(first_above_f32);
 
 void convert(View2<const float> from, View2<bf16> to) {
   check_shape("convert", "to", {from.rows, from.cols}, {to.rows, to.cols});
@@ -223,6 +238,10 @@ bool all_finite(View1<const float> values) {
 
 bool all_finite(View1<const bf16> values) {
   return HWY_DYNAMIC_DISPATCH(finite_bf16)(values.data, values.size);
+}
+
+size_t first_above(View1<const float> values, size_t begin, float limit) {
+  return HWY_DYNAMIC_DISPATCH(first_above_f32)(values.data, begin, values.size, limit);
 }
 
 }  // namespace cairn

@@ -32,5 +32,8 @@ void exp_minus(View1<const float> logits, float log_sum, bf16* probabilities);
 // True when no element is infinite or NaN.
 bool all_finite(View1<const float> values);
 bool all_finite(View1<const bf16> values);
+// The first index from `begin` on whose value is NaN or above `limit`; values.size if there is
+// none.
+size_t first_above(View1<const float> values, size_t begin, float limit);
 
 }  // namespace cairn

@@ -6,6 +6,7 @@
 #include <new>
 
 #include "cairn/infer/engine.h"
+#include "cairn/infer/next_tokens.h"
 #include "cairn/infer/sampler.h"
 #include "tests/infer/model_files.h"
 
@@ -71,6 +72,16 @@ TEST(Decoding, TheSteadyLoopAllocatesNothing) {
     EXPECT_GT(before, 0U);
     for (int i = 0; i < 100; ++i) logits = session.append(sampler.sample(logits, session.tokens()));
     EXPECT_EQ(allocations - before, 0U) << block_type_name(type);
+
+    NextTokens next(sampler.options(), model.config().vocab_size);
+    int32_t token = 1;
+    next.read(session, {&token, 1});
+    const size_t then = allocations;
+    for (int i = 0; i < 100; ++i) {
+      token = next.draw(session.tokens());
+      next.read(session, {&token, 1});
+    }
+    EXPECT_EQ(allocations - then, 0U) << block_type_name(type) << ", from lists";
   }
 }
 

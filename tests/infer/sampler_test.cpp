@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "cairn/base/error.h"
+#include "cairn/base/random.h"
 
 namespace cairn {
 namespace {
@@ -144,6 +145,92 @@ TEST(Sampler, RepetitionPenaltyActsOncePerTokenOfTheWindow) {
   const std::vector<float> negative = {-1.0F, -1.2F};
   Sampler below({.temperature = 0, .repetition_penalty = 1.5}, 2);
   EXPECT_EQ(below.sample({negative.data(), 2}, std::vector<int32_t>{0}), 1);
+}
+
+TopLogits highest(const std::vector<float>& logits, size_t k, const TokenMask* allowed = nullptr) {
+  std::vector<float> seen = logits;
+  for (size_t i = 0; i < seen.size(); ++i)
+    if (allowed != nullptr && !allowed->contains(static_cast<int32_t>(i))) seen[i] = -kInfinity;
+  TopLogits top;
+  top.begin(k);
+  top.add({seen.data(), seen.size()}, 0);
+  top.sort();
+  return top;
+}
+
+// Logits of few heights, so that ties decide; penalties of every kind that lowers.
+TEST(Sampler, TheNeededLogitsGiveTheDistributionOfAll) {
+  const RandomStream stream(8, "needed logits");
+  for (uint64_t round = 0; round < 300; ++round) {
+    const auto below = [&](uint64_t limit, uint64_t what) {
+      return static_cast<double>(stream.below(limit, round, what));
+    };
+    SamplingOptions options{.temperature = below(3, 0) / 2, .top_k = 1 + int64_t(below(12, 1))};
+    options.repetition_penalty = 1 + below(3, 2) / 4;
+    options.presence_penalty = below(2, 3);
+    options.frequency_penalty = below(3, 4) / 2;
+    options.repetition_window = int64_t(below(3, 5)) * 5;
+    options.dry_multiplier = below(2, 6);
+    options.min_p = below(2, 7) / 10;
+    if (below(2, 8) == 1) options.logit_bias = {{3, -2}, {60, -kInfinity}, {9, -0.5}};
+    std::vector<float> logits(90);
+    for (size_t i = 0; i < logits.size(); ++i)
+      logits[i] = static_cast<float>(stream.below(7, round, 100 + i)) - 3;
+    std::vector<int32_t> history;
+    for (size_t i = 0; i < size_t(below(30, 9)); ++i)
+      history.push_back(static_cast<int32_t>(stream.below(12, round, 200 + i)));
+    TokenMask mask(logits.size());
+    for (size_t i = 0; i < logits.size(); ++i)
+      if (stream.below(1 + round % 4, round, 300 + i) == 0) mask.insert(static_cast<int32_t>(i));
+    const TokenMask* allowed = below(2, 10) == 1 ? &mask : nullptr;
+
+    Sampler of_all(options, logits.size()), of_few(options, logits.size());
+    const size_t needed = of_few.needed_logits(history.size(), allowed);
+    EXPECT_LE(needed, logits.size());
+    const auto all = of_all.distribution({logits.data(), logits.size()}, history, allowed);
+    const auto few = of_few.distribution(highest(logits, needed, allowed), history);
+    ASSERT_EQ(few.candidates.size(), all.candidates.size()) << round;
+    for (size_t i = 0; i < all.candidates.size(); ++i) {
+      ASSERT_EQ(few.candidates[i].id, all.candidates[i].id) << round;
+      ASSERT_EQ(few.weights[i], all.weights[i]) << round;
+    }
+  }
+}
+
+TEST(Sampler, NeedsAllLogitsWhereAFilterOrARewardLooksAtThem) {
+  const auto needed = [](const SamplingOptions& options, size_t position = 10) {
+    return Sampler(options, 1000).needed_logits(position);
+  };
+  EXPECT_EQ(needed({.temperature = 0}), 1U);
+  EXPECT_EQ(needed({.top_k = 40}), 40U);
+  EXPECT_EQ(needed({.top_k = 40, .repetition_penalty = 1.1}), 50U);
+  EXPECT_EQ(needed({.top_k = 40, .repetition_penalty = 1.1}, 900), 104U) << "the window";
+  EXPECT_EQ(needed({.top_k = 40, .dry_multiplier = 1}, 900), 940U);
+  EXPECT_EQ(needed({.top_k = 40, .dry_multiplier = 1}, 5000), 1000U);
+  for (const SamplingOptions& options :
+       std::vector<SamplingOptions>{{},
+                                    {.top_p = 0.5},
+                                    {.top_k = 40, .top_n_sigma = 1},
+                                    {.top_k = 40, .repetition_penalty = 0.9},
+                                    {.top_k = 40, .presence_penalty = -1},
+                                    {.top_k = 40, .frequency_penalty = -1},
+                                    {.temperature = 0, .logit_bias = {{3, 1}}},
+                                    {.top_k = 1000},
+                                    {.top_k = 5000}})
+    EXPECT_EQ(needed(options), 1000U);
+  TokenMask mask(1000);
+  for (const int32_t id : {3, 5, 900}) mask.insert(id);
+  EXPECT_EQ(Sampler({}, 1000).needed_logits(10, &mask), 3U);
+}
+
+TEST(Sampler, RefusesAListOfWhichNothingMayBeDrawn) {
+  Sampler sampler({.temperature = 0, .logit_bias = {{1, -kInfinity}}}, 4);
+  EXPECT_THROW(sampler.distribution(highest({-kInfinity, -kInfinity}, 1), {}), Error);
+  EXPECT_THROW(sampler.distribution(highest({-kInfinity, 2}, 2), {}), Error) << "excluded by bias";
+  EXPECT_THROW(sampler.distribution(highest({1, std::nanf("")}, 2), {}), Error);
+  EXPECT_THROW(sampler.distribution(highest({1, 2, 3, 4, 5}, 2), {}), Error)
+      << "another vocabulary";
+  EXPECT_EQ(sampler.distribution(highest({1, 2}, 2), {}).at(0.5), 0);
 }
 
 TEST(Sampler, RefusesLogitsThatAreNoNumbers) {

@@ -200,5 +200,27 @@ TEST(AllFinite, FindsASingleNanOrInfinityAnywhere) {
   });
 }
 
+TEST(FirstAbove, FindsEveryValueAboveTheLimitAndNanAndNoOther) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for_each_target([&](const char* target) {
+    for (const float limit : {-infinity, -1.0F, 0.5F})
+      for (const size_t size : {0, 1, 15, 16, 37}) {
+        std::vector<float> values(size, limit);  // equal is not above
+        const View1<const float> view(values.data(), size);
+        EXPECT_EQ(first_above(view, 0, limit), size) << target;
+        for (size_t i = 0; i < size; ++i)
+          for (const float found : {limit + 2, std::max(limit, 0.75F), infinity,
+                                    std::numeric_limits<float>::quiet_NaN()}) {
+            if (found == limit) continue;  // -infinity + 2
+            values[i] = found;
+            for (const size_t begin : {size_t{0}, i / 2, i})
+              EXPECT_EQ(first_above(view, begin, limit), i) << target << " size " << size;
+            EXPECT_EQ(first_above(view, i + 1, limit), size) << target;
+            values[i] = limit;
+          }
+      }
+  });
+}
+
 }  // namespace
 }  // namespace cairn

@@ -37,28 +37,28 @@ void check_vocabulary(const Tokenizer& draft, const Tokenizer& target) {
 DraftProposer::DraftProposer(TextModel& draft, const Tokenizer& tokenizer,
                              const SamplingOptions& sampling)
     : draft_(draft),
-      known_(std::min(draft.engine().config().vocab_size, tokenizer.vocab_size())),
-      sampler_(own_streams(sampling), known_),
-      session_(draft.engine().start()) {
+      session_(draft.engine().start()),
+      next_(own_streams(sampling),
+            std::min(draft.engine().config().vocab_size, tokenizer.vocab_size())) {
   check_vocabulary(draft.tokenizer(), tokenizer);
 }
 
-View1<const float> DraftProposer::catch_up(std::span<const int32_t> history) {
+void DraftProposer::catch_up(std::span<const int32_t> history) {
   const std::span<const int32_t> known = session_.tokens();
   const auto end = std::mismatch(known.begin(), known.end(), history.begin(), history.end()).first;
   // At least the last token is read, for its logits.
   const size_t common = std::min(static_cast<size_t>(end - known.begin()), history.size() - 1);
-  return session_.append(history.subspan(session_.keep(common)));
+  next_.read(session_, history.subspan(session_.keep(common)));
 }
 
 void DraftProposer::propose(std::span<const int32_t> history, size_t most, Proposal& proposal) {
   proposal.clear();
   if (history.empty() || history.size() > draft_.engine().context() || most == 0) return;
-  const bool draws = sampler_.options().temperature > 0;
-  View1<const float> logits = catch_up(history);
+  const bool draws = next_.sampler().options().temperature > 0;
+  catch_up(history);
   while (true) {
-    const TokenDistribution q = sampler_.distribution(logits.slice(0, known_), session_.tokens());
-    const int32_t id = q.at(sampler_.random(session_.length()));
+    const TokenDistribution q = next_.distribution(0, session_.tokens());
+    const int32_t id = q.at(next_.sampler().random(session_.length()));
     proposal.tokens.push_back(id);
     if (draws) {
       std::vector<TokenProbability>& drawn_from = proposal.drawn_from.emplace_back();
@@ -66,7 +66,7 @@ void DraftProposer::propose(std::span<const int32_t> history, size_t most, Propo
         drawn_from.push_back({q.candidates[i].id, q.weights[i] / q.total});
     }
     if (proposal.tokens.size() == most || session_.room() == 0) return;
-    logits = session_.append(id);
+    next_.read(session_, {&id, 1});
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cairn/infer/engine.h"
+#include "cairn/infer/next_tokens.h"
 #include "cairn/infer/sampler.h"
 #include "cairn/infer/speculation/proposer.h"
 #include "cairn/infer/text_model.h"
@@ -18,13 +19,12 @@ class DraftProposer final : public Proposer {
   void propose(std::span<const int32_t> history, size_t most, Proposal& proposal) override;
 
  private:
-  // Brings the session to `history`; returns the logits behind it.
-  View1<const float> catch_up(std::span<const int32_t> history);
+  // Brings the session to `history`.
+  void catch_up(std::span<const int32_t> history);
 
   TextModel& draft_;
-  size_t known_;
-  Sampler sampler_;
   Session session_;
+  NextTokens next_;
 };
 
 }  // namespace cairn

@@ -147,6 +147,47 @@ TEST_F(Speculation, AGrammarGivesTheSameTextWithProposals) {
   EXPECT_GT(accepted, 0U);
 }
 
+// Log-probabilities need all logits; without them the head gives the highest of those allowed.
+TEST_F(Speculation, WhatTheHeadIsAskedChangesNoToken) {
+  const auto automaton = std::make_shared<GrammarAutomaton>(
+      parse_gbnf("root ::= ([a-f] [0-9]{1,3} \",\" [^\"]{2} \"\\\"\")* \"end\"", "test"), "test");
+  const auto trie = std::make_shared<VocabularyTrie>(tokenizer, 160);
+  GrammarConstraint constraint(automaton, trie, tokenizer, std::vector<int32_t>{kEnd});
+  const std::vector<int32_t> prompt = random_tokens(20, 150, 9);
+  std::vector<SamplingOptions> all = {
+      {.temperature = 0},
+      {.temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05},
+      {.temperature = 1.5, .top_p = 0.9},
+      {.temperature = 1.2, .top_k = 9, .top_n_sigma = 1}};
+  for (SamplingOptions penalties : std::vector<SamplingOptions>(all)) {
+    penalties.repetition_penalty = 1.2;
+    penalties.frequency_penalty = 0.1;
+    all.push_back(penalties);
+  }
+  const size_t skipped = engine.skipped_bytes();
+  for (const SamplingOptions& sampling : all)
+    for (TokenConstraint* allowed :
+         {static_cast<TokenConstraint*>(nullptr), static_cast<TokenConstraint*>(&constraint)}) {
+      GenerateOptions how = settings(0);
+      how.sampling = sampling;
+      how.max_tokens = 40;
+      how.constraint = allowed;
+      how.logprobs = true;
+      const Generation whole = run(how, prompt);
+      how.logprobs = false;
+      EXPECT_EQ(run(how, prompt).tokens, whole.tokens);
+      std::vector<int32_t> right = prompt;
+      right.insert(right.end(), whole.tokens.begin(), whole.tokens.end());
+      Heckler heckler(right);
+      how.proposer = &heckler;
+      for (const size_t most : {1, 7, 12}) {
+        how.most_proposed = most;
+        EXPECT_EQ(run(how, prompt).tokens, whole.tokens) << most;
+      }
+    }
+  EXPECT_GT(engine.skipped_bytes(), skipped);
+}
+
 // With a draft model the text is another draw from the same distribution: tokens are counted over
 // many seeds.
 TEST_F(Speculation, ADraftModelLeavesTheDistributionAsItIs) {
