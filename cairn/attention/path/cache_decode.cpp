@@ -12,6 +12,9 @@ namespace cairn {
 namespace {
 
 constexpr size_t kRange = 256;  // keys of one unit; divides kCacheBlock
+// Products that are asked for before a query comes to them: reading one is all that a stop waits
+// for.
+constexpr size_t kProductsAhead = 4;
 
 }  // namespace
 
@@ -92,12 +95,21 @@ void PathCache::walk(const DecodeStep& step, const AnyView3& q, size_t token, si
       .products = size_.products,
       .dim = dim,
   };
+  const auto fetch_product = [&](size_t stop) {  // of the maps before a stop
+    if (stop < 2 || stop > step.block) return;
+    const float* product = closed_product(head, step.block - stop + 1);
+    for (size_t i = 0; i < dim * width; i += kAlignment / sizeof(float))
+      __builtin_prefetch(product + i, 0, 2);
+  };
+  for (size_t stop = 1; stop < kProductsAhead; ++stop) fetch_product(stop);
   for (size_t query = head * group_; query < (head + 1) * group_; ++query) {
     load_tile(tile_rows(q, token, 1, query), {}, s.load);
     std::copy_n(s.load, width, step.x + query * width);
-    walk_pending(pending, step.x + query * width, step.pending_scores + query * kTile);
   }
+  walk_pending(pending, {step.x + head * group_ * width, width,
+                         step.pending_scores + head * group_ * kTile, kTile, group_});
   for (size_t stop = 1; stop <= step.block; ++stop) {
+    fetch_product(stop + kProductsAhead - 1);
     const float* from = step.x + ((stop - 1) * g_.heads + head * group_) * width;
     float* to = step.x + (stop * g_.heads + head * group_) * width;
     const float* product =

@@ -29,13 +29,20 @@ HWY_INLINE void subtract(float factor, const float* from, size_t n, float* to) {
   for (; i < n; ++i) to[i] -= factor * from[i];
 }
 
-void walk(const PendingTokens& p, float* x, float* scores) {
+void walk(const PendingTokens& p, const WalkingQueries& queries) {
   for (size_t j = p.tokens; j-- > 0;) {
-    scores[j] = dot(p.k + j * p.k_stride, x, p.dim);
+    const float* k = p.k + j * p.k_stride;
+    for (size_t q = 0; q < queries.count; ++q)
+      queries.scores[q * queries.scores_stride + j] =
+          dot(k, queries.x + q * queries.x_stride, p.dim);
     for (size_t m = p.products; m-- > 0;) {
       const size_t row = j * p.products + m;
       const float* w = p.w + row * p.w_stride;
-      subtract(p.beta[row * p.beta_stride] * dot(w, x, p.dim), w, p.dim, x);
+      const float beta = p.beta[row * p.beta_stride];
+      for (size_t q = 0; q < queries.count; ++q) {
+        float* x = queries.x + q * queries.x_stride;
+        subtract(beta * dot(w, x, p.dim), w, p.dim, x);
+      }
     }
   }
 }
@@ -47,8 +54,8 @@ HWY_AFTER_NAMESPACE();
 namespace cairn {
 HWY_EXPORT(walk);
 
-void walk_pending(const PendingTokens& tokens, float* x, float* scores) {
-  HWY_DYNAMIC_DISPATCH(walk)(tokens, x, scores);
+void walk_pending(const PendingTokens& tokens, const WalkingQueries& queries) {
+  HWY_DYNAMIC_DISPATCH(walk)(tokens, queries);
 }
 
 }  // namespace cairn

@@ -16,8 +16,17 @@ struct PendingTokens {
   size_t tokens = 0, products = 1, dim = 0;
 };
 
+// The queries of that key head, side by side: each waits for sums that do not concern the others.
+struct WalkingQueries {
+  float* x = nullptr;  // [count] rows of dim
+  size_t x_stride = 0;
+  float* scores = nullptr;  // [count] rows of tokens
+  size_t scores_stride = 0;
+  size_t count = 0;
+};
+
 // From the newest token to the oldest: scores[j] = k_j x, then x -= beta (w x) w for the maps of
-// token j, the last first. x [dim] is left where the oldest token's maps have acted.
-void walk_pending(const PendingTokens& tokens, float* x, float* scores);
+// token j, the last first. x is left where the oldest token's maps have acted.
+void walk_pending(const PendingTokens& tokens, const WalkingQueries& queries);
 
 }  // namespace cairn
