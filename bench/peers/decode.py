@@ -9,7 +9,7 @@ threads that it is fastest with, a pool that persists, and its cache in f16. Pri
 file: {format, threads, depth, tokens_per_second, mbu, peer_tokens_per_second, ratio, ratio_low,
 ratio_high, bandwidth_gbs, ...}. `ratio` is the median of the ratios of neighbouring blocks with its
 bootstrap interval of 95 %; `mbu` the share of the read bandwidth, measured before and after with a
-buffer as large as the weights. "steady" is false when those two differ by more than 15 %: then the
+buffer as large as what a token reads. "steady" is false when those two differ by more than 15 %: then the
 machine had other things to do.
 """
 

@@ -163,12 +163,23 @@ std::string ablation_script(const Lines& lines, const std::string& terminal, con
   return script + "unset multiplot\nunset output\n";
 }
 
-// Tokens a second over the tokens before; dashed: what memory allows.
+// "135m q4_0", and what is not usual: the mechanism, the type of keys and values.
+std::string curve_of(const Json& line) {
+  std::string name = text_of(line, "model") + " " + text_of(line, "format");
+  const std::string mechanism = line.value("mechanism", "softmax");
+  const std::string cache = line.value("cache_type", "f16");
+  if (mechanism != "softmax") name += ", " + mechanism;
+  if (cache != "f16") name += ", cache " + cache;
+  return name;
+}
+
+// Tokens a second over the tokens before; dashed: what memory allows. A logarithm has no 0.
 std::string depth_script(const Lines& lines, const std::string& terminal, const Path& path) {
   Places curves;
   std::map<size_t, Series> speeds, limits;
   for (const Json& line : lines.decode) {
-    const size_t curve = curves.of(text_of(line, "model") + " " + text_of(line, "format"));
+    if (number_of(line, "depth") < 1) continue;
+    const size_t curve = curves.of(curve_of(line));
     for (Series* series : {&speeds[curve], &limits[curve]})
       series->x.push_back(number_of(line, "depth"));
     speeds[curve].y.push_back(number_of(line, "tokens_per_second"));

@@ -54,6 +54,24 @@ TEST(BenchAblation, RefusesWhatItCannotMeasure) {
   EXPECT_THAT(run({"decode", "--without", "fusion,streams"}).err, HasSubstr("constant-k"));
 }
 
+TEST(BenchDraw, TellsCachesAndMechanismsApartOverDepth) {
+  if (std::system("gnuplot --version > /dev/null 2>&1") != 0) GTEST_SKIP() << "no gnuplot";
+  const TempFolder folder;
+  std::string lines;
+  for (const std::string other : {"", ",\"cache_type\":\"q8_0\"", ",\"mechanism\":\"path\""})
+    for (const int depth : {0, 128, 4096})
+      lines += "{\"bench\":\"decode\",\"model\":\"135m\",\"format\":\"q4_0\",\"depth\":" +
+               std::to_string(depth) + ",\"tokens_per_second\":500,\"bandwidth_gbs\":40," +
+               "\"bytes\":80000000" + other + "}\n";
+  write_file_atomically(folder / "results", lines);
+  const std::string output = (folder / "picture").string();
+  const Ran drawn = run({"draw", (folder / "results").string(), "--output", output});
+  ASSERT_EQ(drawn.code, 0) << drawn.err;
+  const std::string picture = read_file(output + "-depth.svg");
+  EXPECT_THAT(picture, HasSubstr("135m q4_0, cache q8_0"));
+  EXPECT_THAT(picture, HasSubstr("135m q4_0, path"));
+}
+
 TEST(BenchDraw, NamesAFileWithoutResults) {
   const TempFolder folder;
   write_file_atomically(folder / "other", "{\"bench\":\"gemv\"}\n");
