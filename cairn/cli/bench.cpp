@@ -10,7 +10,8 @@ const Verb kBenchVerb{
     .example = "cairn bench peak\ncairn bench train --shape d512-l8 --json",
     .prepare = nullptr,
     .subverbs = {kBenchPeakVerb, kBenchTrainVerb, kBenchAttentionVerb, kBenchExitVerb,
-                 kBenchDecodeVerb, kBenchPrefillVerb, kBenchLookupVerb, kBenchTokenizerVerb,
-                 kBenchQuantizeVerb, kBenchGemvVerb, kBenchAblationVerb, kBenchDrawVerb}};
+                 kBenchDecodeVerb, kBenchPrefillVerb, kBenchLoadVerb, kBenchLookupVerb,
+                 kBenchTokenizerVerb, kBenchQuantizeVerb, kBenchGemvVerb, kBenchAblationVerb,
+                 kBenchDrawVerb}};
 
 }  // namespace cairn

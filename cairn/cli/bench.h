@@ -20,6 +20,7 @@ extern const Verb kBenchExitVerb;
 extern const Verb kBenchTokenizerVerb;
 extern const Verb kBenchDecodeVerb;
 extern const Verb kBenchPrefillVerb;
+extern const Verb kBenchLoadVerb;
 extern const Verb kBenchLookupVerb;
 extern const Verb kBenchQuantizeVerb;
 extern const Verb kBenchGemvVerb;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstring>
 #include <numeric>
 #include <utility>
 
@@ -25,6 +26,18 @@ std::vector<float> gain_of(const std::vector<float>& weight, double offset, doub
     return static_cast<float>(factor) * (static_cast<float>(offset) + w);
   });
   return gain;
+}
+
+// The rows as stored, which a pass looks up one by one.
+std::shared_ptr<const AlignedBuffer> copy_rows(const StoredMatrix& matrix, ThreadTeam& team) {
+  constexpr size_t kChunk = size_t{1} << 20;
+  const size_t bytes = matrix.rows * matrix.row_bytes();
+  auto rows = std::make_shared<AlignedBuffer>(bytes);
+  team.run(chunk_count(bytes, kChunk), [&](size_t chunk, int /*thread*/) {
+    const size_t from = chunk * kChunk;
+    std::memcpy(rows->data() + from, matrix.data + from, std::min(kChunk, bytes - from));
+  });
+  return rows;
 }
 
 size_t count_tables(const LayerAttention& attention, size_t layers,
@@ -60,9 +73,7 @@ DecodeProgram::DecodeProgram(const DecoderWeights& weights, std::optional<BlockT
       faults_(static_cast<size_t>(team.size())) {
   const StoredMatrix& rows = weights.embedding;
   embedding_type_ = rows.type;
-  embedding_ = relative != nullptr ? relative->embedding_
-                                   : std::make_shared<const std::vector<std::byte>>(
-                                         rows.data, rows.data + rows.rows * rows.row_bytes());
+  embedding_ = relative != nullptr ? relative->embedding_ : copy_rows(rows, team);
   layers_.resize(weights.layers.size());
   size_t own = 0, readers = 0;
   for (size_t i = 0; i < layers_.size(); ++i) {

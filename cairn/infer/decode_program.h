@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "cairn/attention/mechanism.h"
+#include "cairn/base/memory.h"
 #include "cairn/infer/activation_squares.h"
 #include "cairn/infer/decode_plan.h"
 #include "cairn/infer/decoder_weights.h"
@@ -138,7 +139,7 @@ class DecodeProgram {
   ModelConfig config_;
   ThreadTeam& team_;
   LayerAttention attention_;
-  std::shared_ptr<const std::vector<std::byte>> embedding_;  // rows as stored
+  std::shared_ptr<const AlignedBuffer> embedding_;  // rows as stored
   BlockType embedding_type_ = BlockType::f32;
   std::vector<float> final_gain_;
   std::vector<Layer> layers_;

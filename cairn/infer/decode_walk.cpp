@@ -100,7 +100,7 @@ void DecodeProgram::Walk::embed() {
       const auto id = static_cast<size_t>(pass_.tokens[blocks_[i].first + t]);
       const View2<float> row = blocks_[i].x.rows_slice(t, 1);
       decode_blocks(program_.embedding_type_,
-                    std::span(*program_.embedding_).subspan(id * row_bytes, row_bytes), row[0]);
+                    {program_.embedding_->data() + id * row_bytes, row_bytes}, row[0]);
       if (config.embedding_multiplier != 1)
         scale(row, static_cast<float>(config.embedding_multiplier), row);
     }

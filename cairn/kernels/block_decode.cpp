@@ -15,6 +15,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace cairn::HWY_NAMESPACE {
 
+namespace hn = hwy::HWY_NAMESPACE;
+
 // Element e of 32: the low nibble of byte e, or the high one of byte e - 16.
 void decode(const BlockQ4_0& b, float* y) {
   const float d = load_half(b.d);
@@ -176,10 +178,25 @@ void decode_all(const std::byte* from, size_t elements, size_t block_size, float
   for (size_t i = 0; i < elements / block_size; ++i) decode(blocks[i], y + i * block_size);
 }
 
-template <class Half>
-void decode_halves(const std::byte* from, size_t elements, float* y) {
+// The processor's own conversion where it has one: exact, subnormals included.
+void decode_f16(const std::byte* from, size_t elements, float* y) {
+  const hn::ScalableTag<float> d;
+  const hn::Rebind<hwy::float16_t, decltype(d)> half;
+  const size_t whole = elements - elements % hn::Lanes(d);
+  for (size_t i = 0; i < whole; i += hn::Lanes(d)) {
+    const auto* at = reinterpret_cast<const hwy::float16_t*>(from + 2 * i);  // at any address
+    hn::StoreU(hn::PromoteTo(d, hn::LoadU(half, at)), d, y + i);
+  }
+  for (size_t i = whole; i < elements; ++i) {
+    f16 value;
+    std::memcpy(&value.bits, from + 2 * i, 2);
+    y[i] = value.to_float();
+  }
+}
+
+void decode_bf16(const std::byte* from, size_t elements, float* y) {
   for (size_t i = 0; i < elements; ++i) {
-    Half value;
+    bf16 value;
     std::memcpy(&value.bits, from + 2 * i, 2);
     y[i] = value.to_float();
   }
@@ -192,9 +209,9 @@ bool decode_row(BlockType type, const std::byte* from, size_t elements, float* y
       if (elements != 0) std::memcpy(y, from, elements * sizeof(float));
       return true;
     case BlockType::f16:
-      return decode_halves<f16>(from, elements, y), true;
+      return decode_f16(from, elements, y), true;
     case BlockType::bf16:
-      return decode_halves<bf16>(from, elements, y), true;
+      return decode_bf16(from, elements, y), true;
     case BlockType::q4_0:
       return decode_all<BlockQ4_0>(from, elements, 32, y), true;
     case BlockType::q4_1:

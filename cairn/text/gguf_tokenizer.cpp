@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
 
 #include "cairn/base/error.h"
 #include "cairn/io/json.h"
@@ -132,14 +131,14 @@ int32_t id_of(const GgufTokenizer& keys, const char* key, int64_t id) {
 }
 
 // Tokens; control and user-defined ones are found in the text before the model sees it. Of equal
-// spellings the first counts: padding repeats some.
-void read_tokens(const GgufTokenizer& keys, TokenizerSpec& spec) {
+// spellings the first counts: padding repeats some. Returns the ids by spelling.
+StringIndex read_tokens(const GgufTokenizer& keys, TokenizerSpec& spec) {
   spec.vocabulary = keys.tokens;
-  std::set<std::string_view> seen;
+  StringIndex ids(keys.tokens.size());
   for (size_t i = 0; i < keys.tokens.size(); ++i) {
     const auto id = static_cast<int32_t>(i);
     const Type type = type_of(keys, i);
-    if (!seen.insert(keys.tokens[i]).second || keys.tokens[i].empty()) {
+    if (keys.tokens[i].empty() || ids.insert(keys.tokens[i], id) >= 0) {
       spec.vocabulary[i].clear();
       continue;
     }
@@ -150,13 +149,10 @@ void read_tokens(const GgufTokenizer& keys, TokenizerSpec& spec) {
       spec.unmatched.push_back(id);
     }
   }
+  return ids;
 }
 
-void read_merges(const GgufTokenizer& keys, TokenizerSpec& spec) {
-  StringIndex ids(keys.tokens.size());
-  for (size_t id = 0; id < keys.tokens.size(); ++id) {
-    ids.insert(keys.tokens[id], static_cast<int32_t>(id));
-  }
+void read_merges(const GgufTokenizer& keys, const StringIndex& ids, TokenizerSpec& spec) {
   spec.merges.reserve(keys.merges.size());
   for (size_t rank = 0; rank < keys.merges.size(); ++rank) {
     const std::string_view merge = keys.merges[rank];
@@ -170,7 +166,7 @@ void read_merges(const GgufTokenizer& keys, TokenizerSpec& spec) {
   }
 }
 
-void read_gpt2(const GgufTokenizer& keys, TokenizerSpec& spec) {
+void read_gpt2(const GgufTokenizer& keys, const StringIndex& ids, TokenizerSpec& spec) {
   spec.model = TokenizerModel::byte_level_bpe;
   const std::string& pre = keys.pre.empty() ? "default" : keys.pre;
   spec.pretokenizer = steps_of_pre(pre);
@@ -180,7 +176,7 @@ void read_gpt2(const GgufTokenizer& keys, TokenizerSpec& spec) {
     refuse("pre", known, in_quotes(pre));
   }
   spec.ignore_merges = begins(pre);
-  read_merges(keys, spec);
+  read_merges(keys, ids, spec);
 }
 
 // SentencePiece: blanks become U+2581, perhaps with one in front.
@@ -227,8 +223,8 @@ TokenizerSpec spec_from_gguf(const GgufTokenizer& keys) {
   }
   check_lengths(keys);
   TokenizerSpec spec;
-  read_tokens(keys, spec);
-  keys.model == "gpt2" ? read_gpt2(keys, spec) : read_sentencepiece(keys, spec);
+  const StringIndex ids = read_tokens(keys, spec);
+  keys.model == "gpt2" ? read_gpt2(keys, ids, spec) : read_sentencepiece(keys, spec);
   spec.bos_id = id_of(keys, "bos_token_id", keys.bos_token_id);
   spec.eos_id = id_of(keys, "eos_token_id", keys.eos_token_id);
   spec.pad_id = id_of(keys, "padding_token_id", keys.padding_token_id);

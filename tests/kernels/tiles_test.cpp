@@ -1,5 +1,6 @@
 #include "cairn/kernels/tiles.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -10,6 +11,7 @@
 #include "cairn/base/error.h"
 #include "cairn/base/memory.h"
 #include "cairn/kernels/blocks.h"
+#include "tests/support/files.h"
 #include "tests/support/tile_cases.h"
 
 namespace cairn {
@@ -105,6 +107,20 @@ TEST(Tiles, RefuseScalesAndWeightsThatAreNotFinite) {
                    Error)
           << block_type_name(type) << " byte " << at;
     }
+  }
+}
+
+TEST(Tiles, NameTheRowAndColumnOfADamagedWeight) {
+  for (const BlockType type : {BlockType::f32, BlockType::f16, BlockType::bf16}) {
+    const size_t cols = 33, row_bytes = block_row_bytes(type, cols), each = row_bytes / cols;
+    std::vector<std::byte> rows = random_blocks(type, 3, cols);
+    std::memset(rows.data() + 2 * row_bytes + 32 * each, 0xff, each);  // NaN
+    AlignedBuffer tiles(tile_bytes(*tile_kind_of(type), 3, cols));
+    EXPECT_THAT(message_of([&] {
+                  pack_tiles(*tile_kind_of(type), rows.data(), row_bytes, 3, cols,
+                             tiles.as<std::byte>());
+                }),
+                testing::HasSubstr("row 2, column 32"));
   }
 }
 
