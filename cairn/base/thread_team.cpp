@@ -1,5 +1,6 @@
 #include "cairn/base/thread_team.h"
 
+#include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -117,6 +118,19 @@ void ThreadTeam::run(size_t chunks, Body body) {
   std::exception_ptr error = std::exchange(error_, nullptr);
   running_.store(false, std::memory_order_release);
   if (error) std::rethrow_exception(std::move(error));
+}
+
+void ThreadTeam::keep_off_caller() {
+  const int here = sched_getcpu();
+  if (workers_.empty() || here < 0 || here == kept_off_) return;
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  if (sched_getaffinity(0, sizeof mask, &mask) != 0 || CPU_COUNT(&mask) < size()) return;
+  CPU_CLR(here, &mask);
+  // A kernel that refuses leaves things as they were: slower at times, never wrong.
+  for (std::thread& worker : workers_)
+    pthread_setaffinity_np(worker.native_handle(), sizeof mask, &mask);
+  kept_off_ = here;
 }
 
 void ThreadTeam::take_chunks(int thread) {

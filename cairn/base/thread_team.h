@@ -43,6 +43,13 @@ class ThreadTeam {
   // from inside a body (Error, usage: it could wait for itself). Allocates nothing.
   void run(size_t chunks, Body body);
 
+  // Keeps the workers off the processor on which the caller now runs, for regions whose threads
+  // wait for each other: two that wake up on one processor would share it for milliseconds before
+  // the kernel moves one. Workers go where the caller's affinity mask lets them; nothing is done
+  // when that is fewer processors than there are threads. To be called by run()'s caller; costs
+  // some tens of nanoseconds as long as that has not moved.
+  void keep_off_caller();
+
  private:
   void work(int thread);
   void take_chunks(int thread);
@@ -66,6 +73,7 @@ class ThreadTeam {
   std::atomic<bool> running_{false};
   std::atomic<bool> stopping_{false};
   int spins_ = 0;
+  int kept_off_ = -1;       // the processor, once keep_off_caller() was called
   std::mutex error_mutex_;  // guards the two below while a job runs
   std::exception_ptr error_;
   size_t error_chunk_ = 0;

@@ -225,6 +225,7 @@ void DecodeProgram::in_region(const DecodePass& pass, bool alone,
     Walk walk(*this, pass);
     return body(walk);
   }
+  team_.keep_off_caller();
   team_.run(static_cast<size_t>(team_.size()), [&](size_t /*chunk*/, int thread) {
     Walk walk(*this, pass, thread);
     body(walk);

@@ -9,11 +9,13 @@
 #include <unistd.h>
 #include <xmmintrin.h>
 
+#include <atomic>
 #include <chrono>
 #include <limits>
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "cairn/base/error.h"
 
@@ -217,6 +219,50 @@ int in_child(Body body) {
   int status = 0;
   waitpid(child, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+cpu_set_t mask_of_this_thread() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  EXPECT_EQ(sched_getaffinity(0, sizeof mask, &mask), 0);
+  return mask;
+}
+
+// Of the caller, then of the workers.
+std::vector<cpu_set_t> masks_of(ThreadTeam& team) {
+  const int threads = team.size();
+  std::vector<cpu_set_t> masks(static_cast<size_t>(threads));
+  std::atomic<int> entered{0};
+  team.run(masks.size(), [&](size_t /*chunk*/, int thread) {
+    // Until all are here, so that each takes one chunk.
+    for (++entered; entered < threads;) sched_yield();
+    masks[static_cast<size_t>(thread)] = mask_of_this_thread();
+  });
+  return masks;
+}
+
+TEST(ThreadTeam, WorkersKeepOffTheCallersProcessorAndInItsMask) {
+  if (allowed_processors() < 2) GTEST_SKIP() << "one processor";
+  const cpu_set_t allowed = mask_of_this_thread();
+  ThreadTeam team(2);
+  const int before = sched_getcpu();
+  team.keep_off_caller();
+  const int after = sched_getcpu();
+  std::vector<cpu_set_t> masks = masks_of(team);
+  EXPECT_TRUE(CPU_EQUAL(&masks[0], &allowed)) << "the caller's own";
+  cpu_set_t both;
+  CPU_AND(&both, &masks[1], &allowed);
+  EXPECT_TRUE(CPU_EQUAL(&both, &masks[1]));
+  EXPECT_EQ(CPU_COUNT(&masks[1]), CPU_COUNT(&allowed) - 1);
+  // Unless it has been moved in between.
+  EXPECT_TRUE(before != after || !CPU_ISSET(before, &masks[1]));
+}
+
+TEST(ThreadTeam, WorkersGoAnywhereWhenThereAreMoreThreadsThanProcessors) {
+  const cpu_set_t allowed = mask_of_this_thread();
+  ThreadTeam team(CPU_COUNT(&allowed) + 1, true);
+  team.keep_off_caller();
+  for (const cpu_set_t& mask : masks_of(team)) EXPECT_TRUE(CPU_EQUAL(&mask, &allowed));
 }
 
 TEST(AllowedProcessors, FollowsTheAffinityMask) {
