@@ -3,8 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
-#include <sys/resource.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <xmmintrin.h>
@@ -18,6 +16,7 @@
 #include <vector>
 
 #include "cairn/base/error.h"
+#include "tests/support/processor_time.h"
 
 namespace cairn {
 namespace {
@@ -164,15 +163,6 @@ TEST(ThreadTeam, ComesAndGoesWithAndWithoutWork) {
     team.run(5, [&](size_t, int) { ++runs; });
     EXPECT_EQ(runs, 5);
   }
-}
-
-double processor_seconds() {
-  struct rusage usage {};
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) {
-    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
 TEST(ThreadTeam, CostsNoProcessorTimeWhenIdle) {

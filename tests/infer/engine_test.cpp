@@ -359,7 +359,7 @@ TEST(Engine, AnyShapeAgreesWithFloat64) {
     }
     const Model model = random_model(config, i);
     const auto tokens = random_tokens(draw(8, 1, 30), config.vocab_size);
-    ThreadTeam team(static_cast<int>(draw(9, 1, 4)), true);
+    ThreadTeam team(static_cast<int>(draw(9, 1, 8)), true);
     Engine engine(model, team, kExact);
     const auto found = all_logits(engine, tokens);
     const std::vector<double> expected = reference_logits(model, tokens);

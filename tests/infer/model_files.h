@@ -50,6 +50,8 @@ inline std::vector<AttentionOptions> every_mechanism() {
   all.push_back({"softmax", {{"position", std::string("none")}}});
   all.push_back({"softmax", {{"position", std::string("alibi")}}});
   all.push_back({"softmax", {{"qk_conv", int64_t{3}}}});
+  all.push_back({"path_fox", {{"qk_norm", true}, {"path_nh", int64_t{2}}}});
+  all.push_back({"stick_breaking", {{"head_norm", true}, {"logit_bias", -2.0}}});
   return all;
 }
 
