@@ -63,6 +63,9 @@ struct LineReader::Editor {
     el_set(line, EL_SIGNAL, 0);
     el_set(line, EL_GETCFN, read_character);
     el_set(line, EL_PROMPT_ESC, show_prompt, '\1');
+    // Between lines Ctrl-D stays a character, or one that is typed ahead would be lost when the
+    // next line begins: a terminal that edits lines itself takes it out.
+    el_set(line, EL_SETTY, "-x", "eof=", nullptr);
     el_set(line, EL_BIND, "^R", "em-inc-search-prev", nullptr);
     el_source(line, nullptr);  // the user's ~/.editrc
   }

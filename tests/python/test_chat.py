@@ -172,7 +172,7 @@ class Terminal:
                 os.close(self.master)
                 return os.waitstatus_to_exitcode(status)
         os.kill(self.pid, signal.SIGKILL)
-        raise AssertionError("does not end")
+        raise AssertionError(f"does not end; last seen {self.seen!r}")
 
 
 @pytest.fixture
@@ -187,6 +187,12 @@ def test_a_terminal_has_a_prompt_colours_and_ends_with_ctrl_d(terminal):
     shown = terminal.wait_for(r"cut after 6 tokens.*\n[^\n]*" + PROMPT)
     assert "\x1b[" in shown
     terminal.type("\x04")
+    assert terminal.code() == 0
+
+
+def test_a_ctrl_d_that_is_typed_ahead_ends_the_chat(terminal):
+    terminal.wait_for(PROMPT)
+    terminal.type("Hi\r\x04")
     assert terminal.code() == 0
 
 
