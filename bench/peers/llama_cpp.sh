@@ -64,7 +64,7 @@ program() {
   fi
   include=$sources/vendor/llama.cpp
   g++ -std=c++20 -O2 -I "$include/include" -I "$include/ggml/include" -I "$include/common" "$source" \
-    -o "$build/bin/$name" -L "$build/bin" -Wl,--no-as-needed,-rpath,'$ORIGIN' "$@" \
+    -o "$build/bin/$name" -L "$build/bin" -Wl,--no-as-needed,-rpath,"\$ORIGIN" "$@" \
     -lllama -lggml -lggml-cpu -lggml-base
 }
 program llama-blocks bench/peers/llama/blocks.cpp
