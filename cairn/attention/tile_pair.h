@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cairn/attention/tile.h"
+#include "cairn/base/memory.h"
 
 namespace cairn {
 
@@ -11,9 +12,10 @@ struct TilePair {
   size_t head = 0;  // of the queries
   size_t query_tile = 0, key_tile = 0;
   size_t queries = 0;     // real ones
-  size_t columns = 0;     // the same, padded to kWidth
   size_t keys = 0;        // in sight, made even
   bool diagonal = false;  // causal, and the keys are the queries' own (triangle.h)
+
+  size_t columns() const { return align_up(queries, kWidth); }
 };
 
 // scores [key][query] = keys (rows form) times queries (columns form), summed over `dim`; or added

@@ -254,20 +254,20 @@ void Backward::meet(const Meeting& m, Scratch& s) const {
                                   key0 < first_key[queries - 1]},
                          .log2_sum = q.log2_sum,
                          .delta = q.delta,
-                         .weights_by_key = s.pair.weights,
-                         .dscores_by_key = s.pair.by_key,
-                         .dscores_by_query = s.pair.by_query});
+                         .weights_by_key = s.pair.weights_by_key,
+                         .dscores_by_key = s.pair.dscores_by_key,
+                         .dscores_by_query = s.pair.dscores_by_query});
   if (gated)
-    add_gate_gradients(s.pair.by_key, kernel.pair, kTile, columns, task_.in.gate_scale,
+    add_gate_gradients(s.pair.dscores_by_key, kernel.pair, kTile, columns, task_.in.gate_scale,
                        gate_tile(m.query, m.key_tile), gate_tile(m.query, m.query_tile));
   const auto by_key = [&](const uint32_t* left, size_t width, const uint32_t* right, float* c) {
     kernel.product({kTile, width, kernel.depth(columns), left, kTile / kernel.pair, 1, right, width,
                     c, width, true});
   };
-  by_key(s.pair.weights, task_.value_width, q.paired_dout, m.dv);
-  by_key(s.pair.by_key, width_, q.paired, m.dkeys);
-  kernel.product({queries, width_, kernel.depth(kTile), s.pair.by_query, 1, kTile, m.keys.paired,
-                  width_, m.dqueries, width_, true});
+  by_key(s.pair.weights_by_key, task_.value_width, q.paired_dout, m.dv);
+  by_key(s.pair.dscores_by_key, width_, q.paired, m.dkeys);
+  kernel.product({queries, width_, kernel.depth(kTile), s.pair.dscores_by_query, 1, kTile,
+                  m.keys.paired, width_, m.dqueries, width_, true});
 }
 
 // ---- 3. distant pairs

@@ -24,21 +24,6 @@ Batch take_batch(Arena& arena, const PathTask& task, size_t tiles, size_t heads)
 
 namespace {
 
-PairGradients take_pair(Arena& arena, const TileKernel& kernel) {
-  PairGradients s;
-  s.scores = arena.take<float>(kTile * kTile);
-  s.dweights = arena.take<float>(kTile * kTile);
-  if (kernel.pair == 1) {
-    s.weights = reinterpret_cast<uint32_t*>(s.scores);
-    s.by_key = s.by_query = reinterpret_cast<uint32_t*>(s.dweights);
-  } else {
-    s.weights = arena.take<uint32_t>(kTile * kTile / 2);
-    s.by_key = arena.take<uint32_t>(kTile * kTile / 2);
-    s.by_query = arena.take<uint32_t>(kTile * kTile / 2);
-  }
-  return s;
-}
-
 void take_packed(Arena& arena, const PathTask& task, size_t block_tiles, Scratch& s) {
   const TileKernel& kernel = *task.kernel;
   const size_t dim = task.size.dim, value_dim = task.value_dim;
@@ -73,7 +58,7 @@ Scratch take_scratch(Arena& arena, const PathTask& task, size_t block_tiles) {
   s.gradients.du = arena.take<float>(task.size.maps * task.size.width);
   s.gradients.dx = arena.take<float>(task.size.maps * kTile);
   take_packed(arena, task, block_tiles, s);
-  s.pair = take_pair(arena, *task.kernel);
+  s.pair = take_gradient_pair(arena, *task.kernel);
   s.load = arena.take<float>(std::max(n.key, n.value));
   s.keys = arena.take<float>(block_tiles * n.key);
   s.dkeys = arena.take<float>(block_tiles * n.key);

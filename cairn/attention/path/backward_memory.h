@@ -5,6 +5,7 @@
 #include "cairn/attention/path/block.h"
 #include "cairn/attention/path/task.h"
 #include "cairn/attention/softmax/schedule.h"
+#include "cairn/attention/tile_gradients.h"
 
 namespace cairn::path_backward {
 
@@ -35,12 +36,6 @@ struct PackedKeys {
   uint32_t *rows = nullptr, *paired = nullptr, *values = nullptr;
 };
 
-// What is computed for a pair of tiles.
-struct PairGradients {
-  float *scores = nullptr, *dweights = nullptr;  // [kTile keys][kTile queries]
-  uint32_t *weights = nullptr, *by_key = nullptr, *by_query = nullptr;
-};
-
 struct Scratch {
   Block block;
   BlockQueries queries;
@@ -49,7 +44,7 @@ struct Scratch {
   PackedQueries packed_queries;
   PackedKeys packed_keys;
   float* own_values = nullptr;  // of one tile, packed for f32
-  PairGradients pair;
+  GradientPair pair;
   float* load = nullptr;                    // [kTile][larger width]
   float *keys = nullptr, *dkeys = nullptr;  // of a super-block, carried [tile][kTile][width]
   float* chain = nullptr;                   // four of [larger of dim, kTile][width]

@@ -116,14 +116,11 @@ PairScratch take_pair_scratch(Arena& arena, const TileKernel& kernel) {
 
 void gather_weighted(const PathTask& task, const PairMask& pair, const void* values,
                      const Gathering& to, const PairScratch& s) {
-  const TilePair tiles{.queries = pair.queries,
-                       .columns = align_up(pair.queries, kWidth),
-                       .keys = pair.keys,
-                       .diagonal = pair.diagonal};
+  const TilePair tiles{.queries = pair.queries, .keys = pair.keys, .diagonal = pair.diagonal};
   if (pair.bias != nullptr) add_bias(s.scores, pair.keys, pair.bias->key, pair.bias->query);
   const bool grown = task.steps->softmax({.scores = s.scores,
                                           .keys = tiles.keys,
-                                          .columns = tiles.columns,
+                                          .columns = tiles.columns(),
                                           .factor = task.factor(),
                                           .mask = pair.mask,
                                           .state = to.state,

@@ -98,7 +98,6 @@ TilePair Backward::pair_of(size_t head, size_t query_tile, size_t key_tile) cons
   p.key_tile = key_tile;
   const TilePlan& plan = task_.plan;
   p.queries = plan.tile[query_tile].tokens;
-  p.columns = align_up(p.queries, kWidth);
   p.keys = keys_in_sight(plan.tile[query_tile], key_tile * kTile);
   p.diagonal = plan.causal && key_tile == query_tile;
   return p;
@@ -112,7 +111,7 @@ BiasTile Backward::bias_tile(const TilePair& p) const {
           .key_tile = task_.plan.key_tile[p.key_tile],
           .key_slot = p.key_tile * kTile,
           .keys = p.keys,
-          .columns = p.columns};
+          .columns = p.columns()};
 }
 
 void Backward::recompute(size_t slot, const TilePair& p, const Scratch& s) const {
@@ -125,7 +124,7 @@ void Backward::recompute(size_t slot, const TilePair& p, const Scratch& s) const
   steps_.gradient({.scores = s.pair.scores,
                    .dweights = s.pair.dweights,
                    .keys = p.keys,
-                   .columns = p.columns,
+                   .columns = p.columns(),
                    .factor = task_.scale * kLog2E,
                    .mask = {first_key, last_key, static_cast<int32_t>(key0),
                             needs_mask(first_key, last_key, p.queries, key0, p.keys)},

@@ -147,7 +147,6 @@ TilePair Forward::pair_of(size_t head, size_t key_tile, const Queries& queries) 
   pair.query_tile = queries.tile;
   pair.key_tile = key_tile;
   pair.queries = tile_of(queries).tokens;
-  pair.columns = align_up(pair.queries, kWidth);
   pair.keys = keys_in_sight(tile_of(queries), key0);
   pair.diagonal = task_.plan.causal && key0 == first_slot(queries);
   return pair;
@@ -165,7 +164,7 @@ void Forward::visit(size_t slot, size_t head, size_t key_tile, const Queries& qu
                       .key_tile = task_.plan.key_tile[key_tile],
                       .key_slot = key0,
                       .keys = pair.keys,
-                      .columns = pair.columns},
+                      .columns = pair.columns()},
                      task_.scale, s.scores);
   multiply_scores(kernel_, pair, g_.head_dim, packed_.keys + at * key_words_, queries.packed,
                   task_.bias != nullptr, s.scores);
@@ -174,7 +173,7 @@ void Forward::visit(size_t slot, size_t head, size_t key_tile, const Queries& qu
   const bool grown = steps_.softmax(
       {.scores = s.scores,
        .keys = pair.keys,
-       .columns = pair.columns,
+       .columns = pair.columns(),
        .factor = task_.scale * kLog2E,
        .mask = {queries.first_key, queries.last_key, static_cast<int32_t>(key0), masked},
        .state = queries.state,

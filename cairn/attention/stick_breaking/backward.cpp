@@ -143,7 +143,6 @@ TilePair Backward::pair_of(size_t head, size_t query_tile, size_t key_tile) cons
   p.query_tile = query_tile;
   p.key_tile = key_tile;
   p.queries = sequence_.rows(query_tile);
-  p.columns = align_up(p.queries, kWidth);
   p.keys = std::min(kTile, align_up((query_tile - key_tile) * kTile + p.queries, 2));
   p.diagonal = key_tile == query_tile;
   return p;
@@ -175,7 +174,7 @@ void Backward::restore_sticks(size_t slot, size_t head, size_t query_tile, size_
     batch_.scores(slot, p, s.queries, false, s.pair.scores);
     steps_.attend({.scores = s.pair.scores,
                    .keys = p.keys,
-                   .columns = p.columns,
+                   .columns = p.columns(),
                    .gate = gate(p),
                    .stick = entering,
                    .consumed = s.consumed,
@@ -194,7 +193,7 @@ void Backward::recompute(size_t slot, const TilePair& p, const Scratch& s) const
   steps_.gradient({.scores = s.pair.scores,
                    .dweights = s.pair.dweights,
                    .keys = p.keys,
-                   .columns = p.columns,
+                   .columns = p.columns(),
                    .gate = gate(p),
                    .stick = s.sticks + p.key_tile % sequence_.stride * kTile,
                    .worth = s.worth,

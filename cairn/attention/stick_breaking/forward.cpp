@@ -138,7 +138,6 @@ TilePair Forward::pair_of(size_t head, size_t key_tile, const Queries& queries) 
   pair.query_tile = queries.tile;
   pair.key_tile = key_tile;
   pair.queries = queries.rows;
-  pair.columns = align_up(queries.rows, kWidth);
   pair.keys = std::min(kTile, align_up(queries.place + queries.rows - key0, 2));
   pair.diagonal = key0 == queries.place;
   return pair;
@@ -188,7 +187,7 @@ void Forward::visit(size_t slot, size_t head, size_t key_tile, Queries& queries,
   std::fill_n(s.consumed, kTile, 0.0F);  // of the columns beyond
   steps_.attend({.scores = s.scores,
                  .keys = pair.keys,
-                 .columns = pair.columns,
+                 .columns = pair.columns(),
                  .gate = gate(head, queries, key_tile, pair.keys),
                  .stick = s.stick,
                  .consumed = s.consumed,
