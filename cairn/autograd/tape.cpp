@@ -7,16 +7,13 @@
 
 #include "cairn/autograd/tape_planner.h"
 #include "cairn/base/error.h"
+#include "cairn/base/seconds_since.h"
 #include "cairn/kernels/elementwise.h"
 
 namespace cairn {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 bool rows_finite(const AnyView2& view) {
   for (size_t row = 0; row < view.rows; ++row) {

@@ -12,6 +12,7 @@
 
 #include "cairn/base/cpu.h"
 #include "cairn/base/error.h"
+#include "cairn/base/seconds_since.h"
 #include "cairn/cli/bench.h"
 #include "cairn/cli/eval.h"
 #include "cairn/cli/usage.h"
@@ -39,10 +40,6 @@ Model variant_of(const Model& model, size_t tokens, bool exit) {
   config.context_length = std::max(config.context_length, tokens + kDecoded);
   if (!exit) config.attention.values["exit_threshold"] = 0.0;
   return rebuild_model(config, model);
-}
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 // One of the two, with what was measured of it. Times in seconds, a value a repetition.

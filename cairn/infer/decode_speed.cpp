@@ -8,6 +8,7 @@
 #include "cairn/base/error.h"
 #include "cairn/base/median.h"
 #include "cairn/base/random.h"
+#include "cairn/base/seconds_since.h"
 #include "cairn/base/suggest.h"
 #include "cairn/kernels/blocks.h"
 
@@ -46,10 +47,6 @@ std::vector<float> start_of(const ParameterSpec& spec) {
   for (size_t i = 0; i < values.size(); ++i)
     values[i] = static_cast<float>(start.value * stream.normal(i));
   return values;
-}
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "cairn/base/error.h"
+#include "cairn/base/seconds_since.h"
 #include "cairn/infer/next_tokens.h"
 #include "cairn/infer/speculation/acceptance.h"
 #include "cairn/infer/stop_matcher.h"
@@ -14,10 +15,6 @@ namespace cairn {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // The text side of a generation: tokens in, certain text out to the callback.
 class Writer {
@@ -116,7 +113,6 @@ class Generator {
   // Reads the last token, and with it what is proposed; says what follows. False at the end.
   bool pass();
   void propose();
-  void trim_to_constraint();
   // Takes a token; false when the text ends with it.
   bool say(int32_t id, size_t place);
   int32_t choose(size_t place);
@@ -178,10 +174,10 @@ bool Generator::pass() {
   if (session_.room() == 0) return end(StopReason::context_full);
   proposal_.clear();
   if (options_.proposer != nullptr) propose();
+  find_allowed();
   const size_t count = proposal_.tokens.size(), before = session_.length();
   passed_.assign(1, history_.back());
   passed_.insert(passed_.end(), proposal_.tokens.begin(), proposal_.tokens.end());
-  find_allowed();
   const auto start = Clock::now();
   ++result_.passes;
   next_.read(session_, passed_, allowed_);
@@ -217,29 +213,24 @@ void Generator::propose() {
   if (proposal_.tokens.empty()) return;
   const size_t wanted = std::min(proposal_.tokens.size(), lengths_.next(proposal_.kind));
   proposal_.tokens.resize(wanted);
-  if (options_.constraint != nullptr) trim_to_constraint();
-}
-
-void Generator::trim_to_constraint() {
-  size_t good = 0;
-  while (good < proposal_.tokens.size() && options_.constraint->accept(proposal_.tokens[good]))
-    ++good;
-  options_.constraint->rollback(good);
-  proposal_.tokens.resize(good);
 }
 
 // The head is told before a pass what may follow its tokens, so that it need not look at the rest.
+// Proposals from the first on that the constraint does not let follow are dropped.
 void Generator::find_allowed() {
-  const size_t count = proposal_.tokens.size();
-  allowed_.assign(count + 1, nullptr);
+  allowed_.assign(proposal_.tokens.size() + 1, nullptr);
   if (options_.constraint == nullptr) return;
   masks_.resize(std::max(masks_.size(), allowed_.size()));
-  for (size_t i = 0; i <= count; ++i) {
-    masks_[i] = options_.constraint->allowed();
-    allowed_[i] = &masks_[i];
-    if (i < count) options_.constraint->accept(proposal_.tokens[i]);
+  size_t good = 0;
+  for (;; ++good) {
+    masks_[good] = options_.constraint->allowed();
+    allowed_[good] = &masks_[good];
+    if (good == proposal_.tokens.size() || !options_.constraint->accept(proposal_.tokens[good]))
+      break;
   }
-  options_.constraint->rollback(count);
+  options_.constraint->rollback(good);
+  proposal_.tokens.resize(good);
+  allowed_.resize(good + 1);
 }
 
 // The token that follows a place of the last pass, which is the end of the history.

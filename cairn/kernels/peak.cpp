@@ -10,6 +10,7 @@
 
 #include "cairn/base/cpu.h"
 #include "cairn/base/memory.h"
+#include "cairn/base/seconds_since.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cairn/kernels/peak.cpp"
@@ -102,10 +103,6 @@ Loop loop_of(PeakKind kind) {
     return [](size_t rounds, float* sink) { return HWY_DYNAMIC_DISPATCH(fma_f32)(rounds, sink); };
   if (usable_isa() < Isa::avx512_bf16) return nullptr;
   return kind == PeakKind::bf16 ? fma_bf16 : fma_int8;
-}
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 // Repeats `work` (which returns an amount) on every thread; the best amount a second of a trial.

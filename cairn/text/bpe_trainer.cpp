@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "cairn/base/error.h"
+#include "cairn/base/seconds_since.h"
 #include "cairn/text/byte_level.h"
 #include "cairn/text/pair_merger.h"
 #include "cairn/text/word_counts.h"
@@ -22,10 +23,6 @@ constexpr size_t kMostVocabulary = 1 << 24;
 
 using Phase = BpeTrainingProgress::Phase;
 using Report = std::function<void(const BpeTrainingProgress&)>;
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 Error bad_options(std::string subject, std::string expected, std::string found) {
   return Error({.kind = ErrorKind::usage,
